@@ -1,0 +1,211 @@
+package model
+
+// claim: search for the frontier, see that there is room, and take it by one CAS on the header word.
+//
+//	pcHint -> pcLook -+-> (current) step over -> [pcHelp] -> pcLook
+//	                  +-> (newer)   pcNewer -> pcLook
+//	                  +-> (older)   [pcTurn] -> [pcRoom, pcTurnLast] -> pcClaim -+-> [pcHelpOwn] -> pcFill
+//	                                                  |                         +-> pcLook (PAD, or lost the race)
+//	                                                  +-> full
+func (m *model) stepClaim(s *state, i int) {
+	c := &s.claimants[i]
+	n := m.message(s, i).Granules
+	switch c.pc {
+	case pcHint:
+		c.t = max(s.hint, c.pos, c.head)
+		if m.Mutant == HintOnly || m.Mutant == HintStart || m.Mutant == TailFirst {
+			c.t = s.hint
+		}
+		c.pc = pcLook
+		if m.Mutant == TailFirst {
+			m.judgeRoom(s, i)
+		}
+	case pcLook:
+		m.look(s, i)
+	case pcHelp:
+		s.hint = c.t
+		c.hinted, c.pc = c.t, pcLook
+	case pcNewer:
+		c.head = s.head
+		if c.head <= c.t {
+			m.fail(Corrupt, "claimant %d sees a newer tag at %d, head %d", i, c.t, s.head)
+		}
+		c.t, c.pc = c.head, pcLook
+	case pcTurn:
+		m.loadTurn(s, i)
+		m.judgeRoom(s, i)
+	case pcRoom:
+		c.head = s.head
+		switch {
+		case c.head > c.t && m.Mutant == TailFirst:
+			m.restart(c)
+		case c.head > c.t:
+			c.t, c.w, c.pc = c.head, 0, pcLook
+		case m.Room:
+			c.pc = pcTurnLast
+		default:
+			m.judgeRoomLast(s, i)
+		}
+	case pcTurnLast:
+		m.loadTurn(s, i)
+		m.judgeRoomLast(s, i)
+	case pcClaim:
+		m.claimCAS(s, i, n)
+	case pcHelpOwn:
+		s.hint = c.pos
+		c.hinted = c.pos
+		m.fillFrom(s, i)
+	case pcHeader:
+		if pad, rest := padOf(c.t, n); pad {
+			s.table[index(c.t)] = makeWord(skip, c.t, padOwner, rest)
+			c.w, c.pc = 0, pcLook
+			if m.Mutant == TailFirst {
+				m.restart(c)
+			}
+			break
+		}
+		s.table[index(c.t)] = makeWord(busy, c.t, m.owner(i), n)
+		c.pc = pcFill
+	}
+}
+
+// look judges T[t] by its tag.
+func (m *model) look(s *state, i int) {
+	c := &s.claimants[i]
+	w := s.table[index(c.t)]
+	switch m.age(w, c.t) {
+	case current:
+		if !valid(w, c.t) {
+			m.fail(Corrupt, "claimant %d sees %v at %d", i, w, c.t)
+			return
+		}
+		c.t += w.granules()
+		if m.helps(c, c.t) {
+			c.pc = pcHelp
+		}
+	case newer:
+		c.pc = pcNewer
+		if m.Mutant == HintOnly {
+			m.restart(c)
+		}
+	case older:
+		c.w = w
+		if m.Room {
+			c.pc = pcTurn
+		} else {
+			m.judgeRoom(s, i)
+		}
+	}
+}
+
+// judgeRoom compares with the cached head, in signed arithmetic.
+func (m *model) judgeRoom(s *state, i int) {
+	c := &s.claimants[i]
+	c.pc = pcRoom
+	if m.fits(c, m.message(s, i).Granules) {
+		c.pc = pcClaim
+	}
+}
+
+// judgeRoomLast has the newest head, and decides.
+func (m *model) judgeRoomLast(s *state, i int) {
+	c := &s.claimants[i]
+	if !m.fits(c, m.message(s, i).Granules) {
+		m.full(s, i)
+		return
+	}
+	c.pc = pcClaim
+}
+
+func (m *model) loadTurn(s *state, i int) {
+	c := &s.claimants[i]
+	c.flags &^= limited
+	if s.turn != 0 && s.turn != uint8(i+1) {
+		c.flags |= limited
+	}
+}
+
+// helps says whether the hint is worth a store; the store itself may come late, and put back an old value.
+func (m *model) helps(c *claimant, pos uint8) bool {
+	return m.Mutant != NoHelp && int(pos)-int(c.hinted) >= int(m.Help)
+}
+
+func (m *model) fits(c *claimant, n uint8) bool {
+	need, limit := n, uint8(H)
+	if pad, rest := padOf(c.t, n); pad {
+		need = rest
+	}
+	if c.is(limited) {
+		limit -= m.Quarter
+	}
+	return int(c.t)+int(need)-int(c.head) <= int(limit)
+}
+
+// padOf says whether n granules at t would cross the end of the lap, and how many are left before it.
+func padOf(t, n uint8) (pad bool, rest uint8) {
+	rest = H - index(t)
+	return n > rest, rest
+}
+
+// claimCAS is the claim itself, or the PAD before it.
+func (m *model) claimCAS(s *state, i int, n uint8) {
+	c := &s.claimants[i]
+	at := &s.table[index(c.t)]
+	pad, rest := padOf(c.t, n)
+	switch {
+	case m.Mutant == TailFirst:
+		if s.hint != c.t {
+			m.restart(c)
+			return
+		}
+		c.pc = pcHeader
+		if s.hint += n; pad {
+			s.hint += rest - n
+		}
+		return
+	case pad && m.Mutant == PadStore:
+		*at = makeWord(skip, c.t, padOwner, rest)
+		c.pc, c.w = pcLook, 0
+		return
+	case *at != c.w:
+		c.pc, c.w = pcLook, 0
+		return
+	case pad:
+		*at = makeWord(skip, c.t, padOwner, rest)
+		c.pc, c.w = pcLook, 0
+		return
+	}
+	*at = makeWord(busy, c.t, m.owner(i), n)
+	c.pos, c.w = c.t+n, 0
+	m.claimed(s, i)
+}
+
+// claimed goes on to the hint, the turn and the payload.
+func (m *model) claimed(s *state, i int) {
+	c := &s.claimants[i]
+	c.flags &= took | dropped
+	if m.helps(c, c.pos) {
+		c.pc = pcHelpOwn
+		return
+	}
+	m.fillFrom(s, i)
+}
+
+// fillFrom begins to fill. A claim that is handed out (here: one that will be aborted) gives the turn back first, a send
+// when it is done.
+func (m *model) fillFrom(s *state, i int) {
+	c := &s.claimants[i]
+	c.pc = pcFill
+	if m.Mutant == CommitFirst {
+		c.pc = pcCommit
+	}
+	if c.is(took) && m.message(s, i).Abort {
+		c.after, c.pc = afterClaim, pcGiveTurn
+	}
+}
+
+// restart begins the claim anew; locals that the search does not need are forgotten.
+func (m *model) restart(c *claimant) {
+	c.t, c.w, c.pc = 0, 0, pcHint
+	c.flags &^= limited
+}
