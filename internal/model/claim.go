@@ -159,15 +159,9 @@ func (m *model) claimCAS(s *state, i int, n uint8) {
 			return
 		}
 		c.pc = pcHeader
-		if s.hint += n; pad {
-			s.hint += rest - n
-		}
+		s.hint += min(n, rest)
 		return
-	case pad && m.Mutant == PadStore:
-		*at = makeWord(skip, c.t, padOwner, rest)
-		c.pc, c.w = pcLook, 0
-		return
-	case *at != c.w:
+	case *at != c.w && !(pad && m.Mutant == PadStore): // somebody was faster
 		c.pc, c.w = pcLook, 0
 		return
 	case pad:

@@ -33,8 +33,7 @@ var configurations = []Config{
 	{Name: "room, cancelled, no timeouts", Room: true, Scripts: []Script{Sends(2, 2), {{Granules: 2, Cancel: true}, {Granules: 1}}}},
 	{Name: "room, aborts, no timeouts", Room: true, Scripts: []Script{Sends(2, 2), {{Granules: 2, Abort: true}, {Granules: 2}}}},
 	{Name: "room, consumer's crash, no timeouts", Room: true, Scripts: []Script{Sends(2, 2), Sends(2, 1)}, Crashes: 1},
-	{Name: "room, kills", Room: true, Timeouts: true, Scripts: []Script{Sends(2, 1), Sends(3)}, Kills: 1},
-	{Name: "room, a slot taken again", Room: true, Timeouts: true, Scripts: []Script{Sends(2, 2), Sends(2)}, Kills: 1, Rebirths: 1},
+	{Name: "room, kills, a slot taken again", Room: true, Timeouts: true, Scripts: []Script{Sends(2, 1), Sends(3)}, Kills: 1, Rebirths: 1},
 	{Name: "room and bell, no timeouts", Room: true, Bell: true, Scripts: []Script{Sends(2, 2), Sends(2)}},
 	{Name: "room and bell, consumer's crash, no timeouts", Room: true, Bell: true, Scripts: []Script{Sends(2, 2), Sends(2)}, Crashes: 1},
 	{Name: "room and bell, kills", Room: true, Bell: true, Timeouts: true, Scripts: []Script{Sends(2, 2), Sends(2)}, Kills: 1},
@@ -56,7 +55,6 @@ var largeConfigurations = []Config{
 	{Name: "room and bell, three, no timeouts", Room: true, Bell: true, Scripts: []Script{Sends(2), Sends(2), Sends(2)}},
 	{Name: "room and bell, kills, longer", Room: true, Bell: true, Timeouts: true, Scripts: []Script{Sends(2, 2), Sends(2, 1)}, Kills: 1},
 	{Name: "room and bell, consumer's crash, longer, no timeouts", Room: true, Bell: true, Scripts: []Script{Sends(2, 2), Sends(2, 1)}, Crashes: 1},
-	{Name: "room, kills, slot taken again", Room: true, Timeouts: true, Scripts: []Script{Sends(2, 1), Sends(3)}, Kills: 1, Rebirths: 1},
 }
 
 // TestProtocol explores the protocol as it is: nothing may be found.

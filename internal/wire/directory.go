@@ -12,7 +12,8 @@ import (
 )
 
 var (
-	// ErrNoDirectory says that the segment has no directory of this version: no router ever used it, or one of another version did.
+	// ErrNoDirectory says that the segment has no directory of this version: no router ever used it, or one
+	// of another version did.
 	ErrNoDirectory = errors.New("wire: segment has no directory of this version")
 
 	// ErrDamaged says that the directory contradicts itself or the size of its area.
@@ -51,8 +52,9 @@ type Config struct {
 	Resume     bool   // another router may go on where this one died
 }
 
-// Directory is the application area of a segment. All methods may be called concurrently, and only while the caller keeps the segment
-// mapped. On a segment whose file somebody may truncate, calls belong inside shm.Segment.Guarded.
+// Directory is the application area of a segment. All methods may be called concurrently, and only while the
+// caller keeps the segment mapped. On a segment whose file somebody may truncate, calls belong inside
+// shm.Segment.Guarded.
 type Directory struct {
 	seg     *shm.Segment
 	off     int64
@@ -70,7 +72,8 @@ type Directory struct {
 	ends   *atomic.Uint32
 }
 
-// Create makes a directory in the area of size bytes at off of a fresh segment, with a random epoch and the state None.
+// Create makes a directory in the area of size bytes at off of a fresh segment, with a random epoch and the
+// state None.
 func Create(seg *shm.Segment, off, size int64, c Config) (*Directory, error) {
 	if !fits(c.Entries, size) {
 		return nil, fmt.Errorf("wire: no directory of %d entries in %d bytes", c.Entries, size)
@@ -91,7 +94,8 @@ func Create(seg *shm.Segment, off, size int64, c Config) (*Directory, error) {
 	})
 }
 
-// Open finds the directory that Create made in the area of size bytes at off. The error is ErrNoDirectory or ErrDamaged, or shm.ErrFault.
+// Open finds the directory that Create made in the area of size bytes at off. The error is ErrNoDirectory or
+// ErrDamaged, or shm.ErrFault.
 func Open(seg *shm.Segment, off, size int64) (d *Directory, err error) {
 	if size < offTable+entrySize {
 		return nil, fmt.Errorf("%w: its area has %d bytes", ErrNoDirectory, size)
@@ -173,7 +177,8 @@ func (d *Directory) Life() uint64 { return d.life.Load() }
 // RaiseLife is for a router that resumes; it returns the new number.
 func (d *Directory) RaiseLife() uint64 { return d.life.Add(1) }
 
-// TakeID is the router's, and returns a connection id that was never used in this segment, from 1 on. The error is ErrSpent.
+// TakeID is the router's, and returns a connection id that was never used in this segment, from 1 on. The
+// error is ErrSpent.
 func (d *Directory) TakeID() (uint64, error) {
 	id := d.nextID.Add(1) - 1
 	if id == 0 || id > MaxID { // 0: somebody else wrote here

@@ -208,7 +208,8 @@ func TestEntryLife(t *testing.T) {
 	}
 }
 
-// Killed between the CAS that attaches and the store of the whole instance, an entry is told from the slot's next holder.
+// Killed between the CAS that attaches and the store of the whole instance, an entry is told from the slot's
+// next holder.
 func TestHeldByUnfinished(t *testing.T) {
 	d, _ := create(t, 1)
 	d.Publish(0, 1)
@@ -235,7 +236,8 @@ func TestIndexStaysInside(t *testing.T) {
 	}
 }
 
-// Many senders and one router that closes: each pipe goes to at most one of them, and to nobody if it was closed before.
+// Many senders and one router that closes: each pipe goes to at most one of them, and to nobody if it was
+// closed before.
 func TestAttachRace(t *testing.T) {
 	d, _ := create(t, 1)
 	for id := uint64(1); id <= 200; id++ {

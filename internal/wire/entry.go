@@ -13,9 +13,10 @@ import (
 //	   ▲                            │                       │                        │
 //	   └────────────────────────────┴───────────────────────┴──────── Free (router) ─┘
 //
-// Every arrow is one CAS of the word, so of two senders one attaches, and of a sender that attaches and a router that closes, one
-// comes first. The word names its owner from the instant of that CAS on: slot and the low bits of the slot's instance number. The
-// whole instance number follows in a word of its own, and is 0 until then.
+// Every arrow is one CAS of the word, so of two senders one attaches, and of a sender that attaches and a
+// router that closes, one comes first. The word names its owner from the instant of that CAS on: slot and the
+// low bits of the slot's instance number. The whole instance number follows in a word of its own, and is 0
+// until then.
 
 // The word has 64 bits, from the highest:
 //
@@ -104,8 +105,9 @@ type Entry struct {
 	Released uint64
 }
 
-// HeldBy reports whether the sender attached here is, or was, the process that held that slot as that instance. Until the whole
-// number is stored the low bits decide, which a later holder of the slot shares only after a multiple of 8192 others.
+// HeldBy reports whether the sender attached here is, or was, the process that held that slot as that
+// instance. Until the whole number is stored the low bits decide, which a later holder of the slot shares
+// only after a multiple of 8192 others.
 func (e Entry) HeldBy(slot int, instance uint32) bool {
 	if s := e.State(); s != PipeAttached && s != PipeEnded {
 		return false
@@ -130,8 +132,9 @@ func (d *Directory) released(index uint32) *atomic.Uint64 {
 // Word returns the word of an entry below Len: one load, enough to see whether anything changed.
 func (d *Directory) Word(index uint32) Word { return Word(d.word(index).Load()) }
 
-// Load returns a copy of an entry below Len. Its fields belong to one pipe: the word is the same before and after the others were read.
-// Should it change more often than anybody has reason to change it, the copy is what was read last.
+// Load returns a copy of an entry below Len. Its fields belong to one pipe: the word is the same before and
+// after the others were read. Should it change more often than anybody has reason to change it, the copy is
+// what was read last.
 func (d *Directory) Load(index uint32) (e Entry) {
 	for range 100 {
 		e.Word = d.Word(index)
@@ -145,21 +148,23 @@ func (d *Directory) Load(index uint32) (e Entry) {
 	return e
 }
 
-// Publish is the router's: it makes a free entry the pipe id, open for a sender. It returns false if the entry is not free, and
-// must not be called by two goroutines for one entry.
+// Publish is the router's: it makes a free entry the pipe id, open for a sender. It returns false if the
+// entry is not free, and must not be called by two goroutines for one entry.
 func (d *Directory) Publish(index uint32, id uint64) bool {
 	old := d.Word(index)
 	if old.State() != PipeFree {
 		return false
 	}
-	// While it is free, nobody else writes these, and who still watches the last pipe sees by the word that it is gone.
+	// While it is free, nobody else writes these, and who still watches the last pipe sees by the word that
+	// it is gone.
 	d.instance(index).Store(0)
 	d.flags(index).Store(0)
 	d.released(index).Store(0)
 	return d.cas(index, old, makeWord(id, 0, 0, PipeOpen))
 }
 
-// Attach is the sender's: it takes the pipe for the process that holds slot as that instance. The error is nil, ErrTaken, or ErrGone.
+// Attach is the sender's: it takes the pipe for the process that holds slot as that instance. The error is
+// nil, ErrTaken, or ErrGone.
 func (d *Directory) Attach(index uint32, id uint64, slot int, instance uint32) error {
 	open := makeWord(id, 0, 0, PipeOpen)
 	if !d.cas(index, open, makeWord(id, slot, instance, PipeAttached)) {
@@ -172,14 +177,16 @@ func (d *Directory) Attach(index uint32, id uint64, slot int, instance uint32) e
 	return nil
 }
 
-// End is the sender's: it marks the pipe that it attached as ended. It returns false if the router has freed the entry meanwhile.
+// End is the sender's: it marks the pipe that it attached as ended. It returns false if the router has freed
+// the entry meanwhile.
 func (d *Directory) End(index uint32, id uint64, slot int, instance uint32) bool {
 	w := makeWord(id, slot, instance, PipeAttached)
 	return d.cas(index, w, w.withState(PipeEnded))
 }
 
-// Free is the router's: it gives the entry up if its word is still old, which the router has seen to need no more attention. An
-// index must not be published again while a sender of the old pipe may still send: its frames carry nothing but the index.
+// Free is the router's: it gives the entry up if its word is still old, which the router has seen to need no
+// more attention. An index must not be published again while a sender of the old pipe may still send: its
+// frames carry nothing but the index.
 func (d *Directory) Free(index uint32, old Word) bool {
 	return d.cas(index, old, old.withState(PipeFree))
 }
@@ -187,7 +194,8 @@ func (d *Directory) Free(index uint32, old Word) bool {
 // Flag is the router's: it sets flags of a pipe. Notify makes them known.
 func (d *Directory) Flag(index uint32, f Flags) { d.flags(index).Or(uint32(f)) }
 
-// SetReleased is the router's: how many messages of the pipe were released, or whatever it keeps there for one that resumes.
+// SetReleased is the router's: how many messages of the pipe were released, or whatever it keeps there for
+// one that resumes.
 func (d *Directory) SetReleased(index uint32, n uint64) { d.released(index).Store(n) }
 
 func (d *Directory) cas(index uint32, old, new Word) bool {

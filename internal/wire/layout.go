@@ -24,8 +24,8 @@ package wire
 //	16      8     released     router
 //	24      8     reserved
 //
-// The control words share a cache line, although every send loads state and epoch: the others change once in a
-// pipe's life at most.
+// The control words share a cache line, although every send loads state and epoch: the others change once in
+// a pipe's life at most.
 const (
 	offMagic      = 0
 	offEpoch      = 8
@@ -48,7 +48,8 @@ const (
 )
 
 const (
-	// Version is the version of this layout, of the frames' meta values and of the token. A directory of another version is refused.
+	// Version is the version of this layout, of the frames' meta values and of the token. A directory of
+	// another version is refused.
 	Version = 1
 
 	// magic spells SHMDIR, then the version. As a number it also differs between byte orders.
@@ -58,8 +59,8 @@ const (
 	MaxPipes = 1 << indexBits
 )
 
-// UserSize returns the size in bytes of an application area for at least that many pipes, and the number of entries that it
-// has: the next power of two, between 1 and MaxPipes.
+// UserSize returns the size in bytes of an application area for at least that many pipes, and the number of
+// entries that it has: the next power of two, between 1 and MaxPipes.
 func UserSize(pipes int) (size int64, entries int) {
 	entries = 1
 	for entries < pipes && entries < MaxPipes {

@@ -43,22 +43,24 @@ const (
 	kindShift  = seqBits + indexBits
 )
 
-// Meta packs a frame's kind, its pipe's index, and the number of the message, of which the low 16 bits travel. First and More
-// carry 0. End carries the number of the last message before it.
+// Meta packs a frame's kind, its pipe's index, and the number of the message, of which the low 16 bits
+// travel. First and More carry 0. End carries the number of the last message before it.
 func Meta(kind Kind, index uint32, seq uint64) uint64 {
 	return uint64(kind)<<kindShift | uint64(index)<<indexShift | seq&(1<<seqBits-1)
 }
 
-// UnpackMeta undoes Meta. ok is false for a kind that does not exist or bits that mean nothing: somebody else wrote it. The index is below MaxPipes.
+// UnpackMeta undoes Meta. ok is false for a kind that does not exist or bits that mean nothing: somebody else
+// wrote it. The index is below MaxPipes.
 func UnpackMeta(meta uint64) (kind Kind, index uint32, seq uint16, ok bool) {
 	kind = Kind(meta >> kindShift & (1<<kindBits - 1))
 	ok = meta>>(kindShift+kindBits) == 0 && Data <= kind && kind <= End
 	return kind, uint32(meta >> indexShift & (MaxPipes - 1)), uint16(meta), ok
 }
 
-// ExtendSeq returns the number whose low 16 bits are seq, given the last number delivered from the same pipe. A sender numbers its
-// messages 1, 2, 3, …, by the order of their claims, which is the order of delivery; last is 0 before the first. Aborted claims
-// leave gaps: 65536 or more in a row make a gap look shorter than it was, and change nothing else.
+// ExtendSeq returns the number whose low 16 bits are seq, given the last number delivered from the same pipe.
+// A sender numbers its messages 1, 2, 3, …, by the order of their claims, which is the order of delivery;
+// last is 0 before the first. Aborted claims leave gaps: 65536 or more in a row make a gap look shorter than
+// it was, and change nothing else.
 func ExtendSeq(last uint64, seq uint16) uint64 {
 	return last + uint64(seq-uint16(last))
 }

@@ -8,12 +8,14 @@ import (
 
 // News between router and senders that does not go through the ring, both directions.
 //
-// Router to sender: the router changes what it has to say (an entry's word or flags, or the state) and then calls Notify. A
-// watcher loads the notice, looks at everything, and sleeps only if the notice is still the one that it loaded. So a
-// change is either seen by the look, or raises the notice after it was loaded, and then the kernel's compare fails or the wake arrives.
+// Router to sender: the router changes what it has to say (an entry's word or flags, or the state) and then
+// calls Notify. A watcher loads the notice, looks at everything, and sleeps only if the notice is still the
+// one that it loaded. So a change is either seen by the look, or raises the notice after it was loaded, and
+// then the kernel's compare fails or the wake arrives.
 //
-// Sender to router: a sender that stops while the ring is full marks its entry as ended, and then raises ends. The ring being full,
-// the monitor has records to consume, and looks at ends after it has consumed them.
+// Sender to router: a sender that stops while the ring is full marks its entry as ended, and then raises
+// ends. The ring being full, the monitor has records to consume, and looks at ends after it has consumed
+// them.
 
 // Notice returns the number of the latest notice, to be loaded before looking at what it is about.
 func (d *Directory) Notice() uint32 { return d.notice.Load() }
@@ -24,13 +26,14 @@ func (d *Directory) Notify() {
 	shm.FutexWake(d.notice, math.MaxInt32)
 }
 
-// WaitNotice sleeps until there is a notice after seen, or until the deadline (shm.Now, nanoseconds), and may return early. The error is nil for "look again",
-// os.ErrDeadlineExceeded, or shm.ErrFault.
+// WaitNotice sleeps until there is a notice after seen, or until the deadline (shm.Now, nanoseconds), and may
+// return early. The error is nil for "look again", os.ErrDeadlineExceeded, or shm.ErrFault.
 func (d *Directory) WaitNotice(seen uint32, deadline int64) error {
 	return shm.FutexWait(d.notice, seen, deadline)
 }
 
-// Ends returns a number that is raised by every sender that could not send its End frame at the first attempt.
+// Ends returns a number that is raised by every sender that could not send its End frame at the first
+// attempt.
 func (d *Directory) Ends() uint32 { return d.ends.Load() }
 
 // RaiseEnds is called by such a sender, after Entry word ended and before its second attempt.
