@@ -1,0 +1,88 @@
+package ring
+
+import "time"
+
+// What tests outside the package plant in a segment, or read from it.
+
+const (
+	Free      = uint8(free)
+	Busy      = uint8(busy)
+	Commit    = uint8(commit)
+	Skip      = uint8(skip)
+	OwnerNone = ownerNone
+	TagBits   = tagBits
+	ScrubLap  = scrubLap
+	Void      = void
+	MaxRecord = maxGranules
+
+	OffOrder    = offOrder
+	OffVersion  = offVersion
+	OffCapacity = offCapacity
+	OffUserSize = offUserSize
+	OffGranule  = offGranule
+	OffMagic    = offMagic
+	OffData     = offData
+	OffSegment  = offSegmentSize
+	OffChecksum = offChecksum
+	TableAt     = tableAt
+)
+
+func Checksum(superblock []byte) uint64 { return checksum(superblock) }
+
+func MakeHeader(state uint8, tag uint64, owner int, granules uint64) uint64 {
+	return uint64(makeHeader(stateOf(state), tag&tagMask, owner, granules))
+}
+
+func stateOf(s uint8) state { return state(s) }
+
+func StateOf(w uint64) uint8         { return uint8(header(w).state()) }
+func GranulesOf(w uint64) uint64     { return header(w).granules() }
+func AgeOf(w uint64, t uint64) int64 { return header(w).age(t) }
+
+func MakeInfo(length int, meta uint64) uint64 { return makeInfo(length, meta) }
+
+func (r *Ring) Granules() uint64         { return r.size }
+func (r *Ring) TagAt(pos uint64) uint64  { return r.tag(pos) }
+func (r *Ring) WordAt(pos uint64) uint64 { return uint64(r.load(pos)) }
+func (r *Ring) SetWord(pos, w uint64)    { r.entry(pos).word.Store(w) }
+func (r *Ring) SetInfo(pos, info uint64) { r.entry(pos).info.Store(info) }
+func (r *Ring) SetHead(pos uint64)       { r.head.Store(pos) }
+func (r *Ring) SetHint(pos uint64)       { r.hint.Store(pos) }
+func (r *Ring) HintAt() uint64           { return r.hint.Load() }
+func (r *Ring) SetSleep(w uint64)        { r.sleep.Store(w) }
+func (r *Ring) SetTurn(w uint64)         { r.turn.Store(w) }
+func (r *Ring) SetRoomWaiters(n uint32)  { r.roomWaiters.Store(n) }
+func (r *Ring) RoomWaiters() uint32      { return r.roomWaiters.Load() }
+func (r *Ring) SleepMode() int           { return int(sleepWord(r.sleep.Load()).mode()) }
+
+// StartAt puts a fresh ring at a position as if it had come there by records
+// of one granule: each word carries the tag of the last lap that passed it.
+func (r *Ring) StartAt(pos uint64) {
+	for p := pos - min(pos, r.size); p != pos; p++ {
+		r.entry(p).word.Store(uint64(makeHeader(skip, r.tag(p), ownerNone, 1)))
+	}
+	r.head.Store(pos)
+	r.hint.Store(pos)
+}
+
+// CommitSilently commits without looking whether the consumer sleeps, as a
+// producer does that dies between its commit and its wake.
+func (c Claim) CommitSilently() bool {
+	l := c.l
+	p, pos, g := l.p, l.pos, l.g
+	p.entry(pos).info.Store(makeInfo(l.n, l.m))
+	w := makeHeader(busy, p.tag(pos), p.slot, g)
+	c.end()
+	return p.cas(pos, w, w.with(commit))
+}
+
+// Forget makes a producer search from head or the hint, as a new one would.
+func (p *Producer) Forget() { p.pos, p.seen, p.hinted = 0, 0, 0 }
+
+// SetNaps changes the time limits of sleeps that a wake should end, so that a
+// lost wake shows as a standstill. It returns how to set them back.
+func SetNaps(d time.Duration) (reset func()) {
+	i, r := idleNap, roomNap
+	idleNap, roomNap = int64(d), int64(d)
+	return func() { idleNap, roomNap = i, r }
+}

@@ -1,0 +1,233 @@
+package ring
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+)
+
+// A message's way through the ring is claim, fill, commit, wake. The header
+// word of the record is the claim: one CAS writes owner and length at once,
+// so there is no instant at which space belongs to nobody, and whatever
+// instruction a producer dies at, the others know exactly what to step over.
+
+// Producer sends. It is for one goroutine at a time; make one for each from
+// the Attachment, or share one under a mutex.
+type Producer struct {
+	*view
+	a    *Attachment
+	slot int
+	id   uint64 // names this claimant in the turn word
+
+	pos    uint64 // behind its own last claim; a record start
+	seen   uint64 // head as last loaded; never ahead of it
+	hinted uint64 // where it last moved the hint to
+	rung   uint64 // the episode of sleep that it last rang for
+
+	records, bytes uint64 // counted here, published by publish
+
+	lease *lease        // spare holder for the next zero-copy claim
+	open  atomic.Uint64 // claims outstanding; stored by this producer only
+}
+
+// NewProducer makes a producer on the attachment's slot. Any goroutine may
+// call it. The Producer needs no closing; it ends with the attachment.
+func (a *Attachment) NewProducer() *Producer {
+	p := &Producer{view: &a.ring.view, a: a, slot: a.slot}
+	p.id = uint64(a.slot+1) | a.producers.Add(1)<<8
+	p.guarded(func() error { // it may be anything behind head, 0 too
+		p.seen = a.ring.head.Load()
+		return nil
+	})
+	a.register(p)
+	return p
+}
+
+// TrySend sends a copy of b, or returns an error without having sent anything:
+// ErrFull, ErrTooLarge, ErrMeta, os.ErrClosed after the attachment was closed,
+// a *CorruptError, shm.ErrFault where a file was truncated. meta travels
+// beside the message. When it returns nil the message is committed: it will
+// be delivered even if this process dies at the next instruction.
+func (p *Producer) TrySend(b []byte, meta uint64) error {
+	if err := p.check(len(b), meta); err != nil {
+		return err
+	}
+	return p.guarded(func() error { return p.send(b, meta) })
+}
+
+// guarded runs f; where somebody may truncate the file, a fault becomes an
+// error instead of the process's end.
+func (p *Producer) guarded(f func() error) error {
+	if p.named {
+		return p.seg.Guarded(f)
+	}
+	return f()
+}
+
+// Send is TrySend that waits for room, until ctx ends (its error is returned)
+// or no consumer is alive (ErrNoConsumer). A context without an end costs
+// nothing.
+func (p *Producer) Send(ctx context.Context, b []byte, meta uint64) error {
+	err := p.TrySend(b, meta)
+	if err != ErrFull {
+		return err
+	}
+	return p.whenRoom(ctx, granulesFor(len(b)), func() error { return p.TrySend(b, meta) })
+}
+
+func (p *Producer) check(n int, meta uint64) error {
+	switch {
+	case p.a.closed.Load():
+		return os.ErrClosed
+	case uint64(n) > p.limit*Granule:
+		return ErrTooLarge
+	case meta > metaMask:
+		return ErrMeta
+	}
+	return nil
+}
+
+func (p *Producer) send(b []byte, meta uint64) error {
+	g := granulesFor(len(b))
+	pos, err := p.claim(g)
+	if err != nil {
+		return err
+	}
+	copy(p.view.bytes(pos, len(b)), b)
+	storeRelaxed(&p.entry(pos).info, makeInfo(len(b), meta))
+	if err := p.commit(pos, g); err != nil {
+		return err
+	}
+	p.count(1, uint64(len(b)))
+	return nil
+}
+
+// claim takes g granules and returns their position. It starts at the largest
+// of the hint, its own last position and head: each is the start of a record
+// or the first free granule, and each may lag.
+func (p *Producer) claim(g uint64) (uint64, error) {
+	pos := max(p.hint.Load(), p.pos, p.seen)
+	for range p.patience() {
+		w := p.load(pos)
+		switch age := w.age(p.tag(pos)); {
+		case age == 0: // a record of this lap: step over it
+			if p.valid(pos, w.granules()) {
+				pos += w.granules()
+				p.moveHint(pos)
+				continue
+			}
+			// Behind head such words are scrubbed ones, or damage that the
+			// consumer has left behind.
+			if p.seen = p.head.Load(); int64(p.seen-pos) <= 0 {
+				return 0, corrupt(pos, w, "record does not fit its lap")
+			}
+			pos = p.seen
+			continue
+		case age > 0: // the ring has gone past: start again at head
+			if p.seen = p.head.Load(); int64(p.seen-pos) <= 0 {
+				return 0, corrupt(pos, w, "newer lap ahead of head")
+			}
+			pos = p.seen
+			continue
+		}
+		need, pad := g, false
+		if rest := p.rest(pos); g > rest {
+			need, pad = rest, true
+		}
+		if !p.fits(pos, need) {
+			if p.seen = p.head.Load(); int64(p.seen-pos) > 0 {
+				pos = p.seen
+				continue
+			}
+			if !p.fits(pos, need) {
+				p.ring()
+				return 0, ErrFull
+			}
+		}
+		if pad {
+			// Whether this CAS wins or loses, a record is there now. A pad
+			// is complete at once: it has no owner that could die with it.
+			p.cas(pos, w, makeHeader(skip, p.tag(pos), ownerNone, need))
+			continue
+		}
+		if p.cas(pos, w, makeHeader(busy, p.tag(pos), p.slot, g)) {
+			p.pos = pos + g
+			p.moveHint(p.pos)
+			return pos, nil
+		}
+	}
+	return 0, ErrFull
+}
+
+// fits reports whether a claim up to pos+g leaves head's granules alone, and,
+// while another claimant has the turn, a quarter of the ring besides. The
+// difference is signed: seen may lag behind pos by any amount, and never by
+// less than the truth.
+func (p *Producer) fits(pos, g uint64) bool {
+	limit := p.size
+	if t := p.turn.Load(); t != 0 && t != p.id {
+		limit -= p.size / 4
+	}
+	return int64(pos+g-p.seen) <= int64(limit)
+}
+
+// moveHint lets others start further on, every hintStride granules. The store
+// is plain: it may arrive late and put back an older record start, which
+// costs the others a walk, and nothing else.
+func (p *Producer) moveHint(pos uint64) {
+	if int64(pos-p.hinted) >= hintStride {
+		p.hinted = pos
+		storeRelaxed(p.hint, pos)
+	}
+}
+
+// patience bounds the steps of a claim: two rounds of the table, and as many
+// lost races. Who loses that many in a row is told that the ring is full.
+func (v *view) patience() uint64 { return 2*v.size + 1<<16 }
+
+// commit makes the record at pos visible, at one instruction, and wakes the
+// consumer if it sleeps.
+func (p *Producer) commit(pos, g uint64) error {
+	raceRelease(p.token)
+	w := makeHeader(busy, p.tag(pos), p.slot, g)
+	// This CAS orders the payload before the state (pairs with the load in
+	// Consumer.Poll), and the state before the look at the sleep word in
+	// ring (pairs with the store in Consumer.nap).
+	if !p.cas(pos, w, w.with(commit)) {
+		return ErrFenced
+	}
+	p.ring()
+	return nil
+}
+
+// abort gives the record at pos back; the consumer steps over it.
+func (p *Producer) abort(pos, g uint64) error {
+	w := makeHeader(busy, p.tag(pos), p.slot, g)
+	if !p.cas(pos, w, w.with(skip)) {
+		return ErrFenced
+	}
+	p.ring() // what was committed behind it may have been waiting for it
+	return nil
+}
+
+// Position is the position behind this producer's last claim, in granules. It
+// is what WaitReleased waits for.
+func (p *Producer) Position() uint64 { return p.pos }
+
+// count keeps the slot's figures in the producer and publishes them to the
+// roster every 256 records, so that a send does not write one more line.
+func (p *Producer) count(records, bytes uint64) {
+	p.records += records
+	p.bytes += bytes
+	if p.records >= 256 {
+		p.publish()
+	}
+}
+
+func (p *Producer) publish() {
+	if p.records != 0 {
+		p.a.slotWord(slotRecords).Add(p.records)
+		p.a.slotWord(slotBytes).Add(p.bytes)
+		p.records, p.bytes = 0, 0
+	}
+}

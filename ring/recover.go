@@ -1,0 +1,170 @@
+package ring
+
+import (
+	"time"
+
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+// What a dead process may leave behind, and what is done about it:
+//
+//	died                        left behind                repair
+//	before the claim            nothing                    –
+//	after a pad                 SKIP, complete             stepped over
+//	after the claim, filling    BUSY{owner, granules}      consumer: BUSY→SKIP once the owner is dead (examine);
+//	                                                       or who takes the slot next (Attachment.sweep)
+//	after the commit            COMMIT                     delivered
+//	between commit and wake     COMMIT, consumer asleep    the next one that rings; or the end of the idle nap
+//	holding the turn            turn word                  whoever waits next (buryTurn), or the sweep
+//	waiting for room            waiters flag               harmless: the consumer wakes nobody
+//	consumer, anywhere          head                       the next consumer starts there (takeOver)
+//	creator, formatting         no magic                   Open refuses; no path shows it
+//
+// The order of examine is what makes it exact: the word was read first (BUSY,
+// owner), then the kernel is asked, and then that same word is changed. The
+// process that wrote the word held its lock until it died; seeing the lock
+// free after seeing the word proves it dead. A process that takes the slot
+// meanwhile cannot have written this word, and sweeps it itself.
+
+// StallAfter is how long a living producer's claim may be in the way before
+// the consumer says so.
+const StallAfter = 100 * time.Millisecond
+
+// Time between the first look at a claim in front and the first question to
+// the kernel; between questions from then on; and between questions once the
+// claim has stalled. A claim is usually open for less than a microsecond, and
+// a question costs about as much.
+const (
+	firstAsk = int64(50 * time.Microsecond)
+	soonAsk  = int64(time.Millisecond)
+	lateAsk  = int64(4 * time.Millisecond)
+)
+
+// SkipEvent tells of a dead producer's claim that was stepped over.
+type SkipEvent struct {
+	Slot     int
+	Position uint64 // of the record, in granules
+	Granules uint64
+	// Recovery is how long the claim delayed the consumer after its owner's
+	// death could be known: from the first sight of it, or from the last time
+	// the owner was still seen alive, to the skip.
+	Recovery time.Duration
+}
+
+// StallEvent tells of a living producer's claim that delays everybody behind
+// it. Nobody may take it away; the application may decide to kill the process.
+type StallEvent struct {
+	Slot     int
+	PID      int // as the producer sees itself; another pid namespace numbers differently
+	Position uint64
+	Age      time.Duration // since the consumer first saw it in front
+}
+
+// front remembers the claim that stands in front of the consumer.
+type front struct {
+	pos   uint64
+	word  header
+	since int64         // first seen
+	alive int64         // last time its owner was seen alive; since, at first
+	ask   int64         // when to ask the kernel next
+	told  time.Duration // age at which the next stall is told
+	dead  int           // 1 + slot of the last owner found dead
+	taken bool          // the consumer has skipped it
+}
+
+// examine is called for a BUSY word in front. gone means that the word has
+// changed: look again.
+func (c *Consumer) examine(pos uint64, w header) (gone bool, err error) {
+	if w.owner() >= MaxSlots {
+		return false, corrupt(pos, w, "claim without an owner")
+	}
+	now := shm.Now()
+	f := &c.front
+	if f.word != w || f.pos != pos {
+		*f = front{pos: pos, word: w, since: now, alive: now, ask: now + firstAsk, told: StallAfter, dead: f.dead}
+		if f.dead == w.owner()+1 {
+			f.ask = now // one dead claim of a process is often followed by another
+		}
+	}
+	if now < f.ask {
+		return false, nil
+	}
+	held, err := c.locks.Held(int64(w.owner()))
+	if err != nil {
+		return false, err
+	}
+	now = shm.Now()
+	if held {
+		f.alive, f.ask, f.dead = now, now+soonAsk, 0
+		if now-f.since > int64(StallAfter) {
+			f.ask = now + lateAsk
+		}
+		c.tellStall(now)
+		return false, nil
+	}
+	if c.cas(pos, w, w.with(skip)) {
+		f.dead = w.owner() + 1
+		f.taken = true
+		if c.onSkip != nil {
+			c.onSkip(SkipEvent{Slot: w.owner(), Position: pos, Granules: w.granules(), Recovery: time.Duration(now - f.alive)})
+		}
+	}
+	return true, nil
+}
+
+func (c *Consumer) tellStall(now int64) {
+	f := &c.front
+	age := time.Duration(now - f.since)
+	if c.onStall == nil || age < f.told {
+		return
+	}
+	f.told = 2 * age
+	pid := c.seg.Word32(rosterAt(f.word.owner()) + slotPID).Load()
+	c.onStall(StallEvent{Slot: f.word.owner(), PID: int(pid), Position: f.pos, Age: age})
+}
+
+// damage names what is wrong with the word in front.
+func (c *Consumer) damage(pos uint64, w header) error {
+	switch {
+	case w.age(c.tag(pos)) > 0:
+		return corrupt(pos, w, "newer lap in front of the consumer")
+	case w.is(free):
+		return corrupt(pos, w, "record without a state")
+	}
+	return corrupt(pos, w, "record does not fit its lap")
+}
+
+// Resync goes on behind damage that Poll or Wait reported: to the next word
+// that carries its lap's tag and fits, which is a record's start, since words
+// inside a record keep older tags; where there is none, to the hint, or one
+// lap on. It returns how many granules were given up. Messages among them are
+// lost; producers that hold claims there find them taken away, or fill space
+// that nobody reads.
+func (c *Consumer) Resync() (skipped uint64, err error) {
+	err = c.seg.Guarded(func() error {
+		pos := c.pos.Load()
+		to := c.nextRecord(pos)
+		c.counts.resyncs++
+		storeRelaxed(&c.pos, to)
+		c.inner = 0
+		skipped = to - pos
+		if int64(c.hint.Load()-to) < 0 {
+			storeRelaxed(c.hint, to) // or senders would fill what was given up
+		}
+		c.settle()
+		return nil
+	})
+	return skipped, err
+}
+
+func (c *Consumer) nextRecord(pos uint64) uint64 {
+	for p := pos + 1; p-pos <= c.size; p++ {
+		if w := c.load(p); w.age(c.tag(p)) == 0 && !w.is(free) && c.valid(p, w.granules()) {
+			return p
+		}
+	}
+	if h := c.hint.Load(); h-pos-1 < c.size {
+		return h
+	}
+	return pos + c.size
+}

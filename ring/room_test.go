@@ -1,0 +1,304 @@
+package ring_test
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/ring/ringtest"
+	"github.com/shmrouter/shmrouter/shm"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// fill sends messages until there is no room for any, and returns how many.
+func fill(t *testing.T, p *ring.Producer) (n int) {
+	t.Helper()
+	for _, size := range []int{512, 0} {
+		for {
+			err := p.TrySend(make([]byte, size), 0)
+			if err == ring.ErrFull {
+				break
+			}
+			require.NoError(t, err)
+			n++
+		}
+	}
+	return n
+}
+
+// Who waits for room is woken when a quarter is free, not before, and all are.
+func TestRoomWakesAll(t *testing.T) {
+	withoutTimeLimits(t)
+	ringtest.Each(t, func(t *testing.T, kind shm.Kind) {
+		r := ringtest.New(t, kind, ringtest.Tiny)
+		a, c := ringtest.Attach(t, r), ringtest.Consume(t, r)
+		ctx := ringtest.Context(t)
+		for range 20 {
+			n := fill(t, a.NewProducer())
+			const waiters = 5
+			var woken atomic.Int32
+			sent := make(chan error, waiters)
+			for i := range waiters {
+				p := a.NewProducer()
+				go func() {
+					var err error
+					if i%2 == 0 {
+						err = p.Send(ctx, nil, 1)
+					} else {
+						var claim ring.Claim
+						if claim, err = p.Claim(ctx, 10, 1); err == nil {
+							err = claim.Commit()
+						}
+					}
+					woken.Add(1)
+					sent <- err
+				}()
+			}
+			ringtest.Until(t, "somebody waits", func() bool { return r.RoomWaiters() == 1 })
+			ringtest.Poll(t, c, n)
+			for range waiters {
+				require.NoError(t, <-sent)
+			}
+			require.Len(t, ringtest.Poll(t, c, 1000), waiters)
+		}
+	})
+}
+
+// Every way of waiting for room waits, and goes through.
+func TestWaysToWaitForRoom(t *testing.T) {
+	withoutTimeLimits(t)
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	a, c := ringtest.Attach(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+	ctx := ringtest.Context(t)
+	for name, send := range map[string]func(p *ring.Producer) error{
+		"Send": func(p *ring.Producer) error { return p.Send(ctx, []byte{9}, 9) },
+		"Claim": func(p *ring.Producer) error {
+			claim, err := p.Claim(ctx, 1, 9)
+			if err != nil {
+				return err
+			}
+			claim.Bytes()[0] = 9
+			return claim.Commit()
+		},
+		"SendBatch": func(p *ring.Producer) error {
+			return p.SendBatch(ctx, [][]byte{{9}}, func(int) uint64 { return 9 })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := fill(t, a.NewProducer())
+			sent := make(chan error, 1)
+			go func() { sent <- send(a.NewProducer()) }()
+			ringtest.Until(t, "it waits", func() bool { return r.RoomWaiters() == 1 })
+			require.Len(t, ringtest.Receive(t, c, n), n)
+			require.NoError(t, <-sent)
+			got := ringtest.Receive(t, c, 1)
+			assert.Equal(t, []byte{9}, got[0].Data)
+			assert.EqualValues(t, 9, got[0].Meta)
+		})
+	}
+}
+
+func TestSendGivesUp(t *testing.T) {
+	ringtest.Each(t, func(t *testing.T, kind shm.Kind) {
+		r := ringtest.New(t, kind, ringtest.Tiny)
+		a := ringtest.Attach(t, r)
+		p := a.NewProducer()
+		n := fill(t, p)
+		assert.ErrorIs(t, p.Send(ringtest.Context(t), nil, 0), ring.ErrNoConsumer)
+		_, err := p.Claim(ringtest.Context(t), 1, 0)
+		assert.ErrorIs(t, err, ring.ErrNoConsumer)
+		assert.ErrorIs(t, p.WaitReleased(ringtest.Context(t), p.Position()), ring.ErrNoConsumer)
+
+		c := ringtest.Consume(t, r)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Millisecond)
+		defer cancel()
+		for _, size := range []int{0, r.MaxFrame()} {
+			assert.ErrorIs(t, p.Send(ctx, make([]byte, size), 0), context.DeadlineExceeded)
+		}
+		s, err := r.Stats()
+		require.NoError(t, err)
+		assert.Equal(t, -1, s.Turn, "a turn is kept by nobody")
+		assert.Len(t, ringtest.Poll(t, c, 1000), n, "nothing was sent")
+		assert.NoError(t, p.Send(ctx, nil, 0), "with room no context is asked")
+	})
+}
+
+// The end of a context ends the waiting at once, without the help of a time
+// limit, whatever instant it hits.
+func TestSendContextRounds(t *testing.T) {
+	withoutTimeLimits(t)
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	p := ringtest.Producer(t, r)
+	ringtest.Consume(t, r)
+	fill(t, p)
+	const rounds = 1000
+	cancels := make(chan context.CancelFunc)
+	sent := make(chan error)
+	go func() {
+		for i := range rounds {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancels <- cancel
+			if i%2 == 0 {
+				sent <- p.Send(ctx, make([]byte, 8192*(i%4/2)), 0)
+			} else {
+				sent <- p.WaitReleased(ctx, p.Position())
+			}
+		}
+	}()
+	for range rounds {
+		(<-cancels)()
+		select {
+		case err := <-sent:
+			require.ErrorIs(t, err, context.Canceled)
+		case <-time.After(ringtest.Patience):
+			require.FailNow(t, "the end of the context was not noticed")
+		}
+	}
+}
+
+// Closing the attachment ends what waits in it, at the next look.
+func TestCloseEndsWaiting(t *testing.T) {
+	r := ringtest.New(t, shm.Heap, ringtest.Tiny)
+	a, err := r.Attach()
+	require.NoError(t, err)
+	ringtest.Consume(t, r)
+	p := a.NewProducer()
+	fill(t, p)
+	sent := make(chan error, 1)
+	go func() { sent <- p.Send(ringtest.Context(t), nil, 0) }()
+	ringtest.Until(t, "it waits", func() bool { return r.RoomWaiters() == 1 })
+	require.NoError(t, a.Close())
+	require.ErrorIs(t, <-sent, os.ErrClosed)
+}
+
+// A small message takes each place that becomes free, and a large frame waits:
+// it takes the turn, the small ones find the ring full, and it is sent.
+func TestLargeFrameDoesNotStarve(t *testing.T) {
+	ringtest.Each(t, func(t *testing.T, kind shm.Kind) {
+		r := ringtest.New(t, kind, ringtest.Tiny)
+		a, c := ringtest.Attach(t, r), ringtest.Consume(t, r)
+		q := a.NewProducer()
+		for range 5 {
+			fill(t, q)
+			ctx := ringtest.Context(t)
+			sent := make(chan error, 1)
+			go func() { sent <- a.NewProducer().Send(ctx, make([]byte, r.MaxFrame()), 1) }()
+			ringtest.Until(t, "the large frame waits", func() bool { return r.RoomWaiters() == 1 })
+			for done := false; !done; {
+				select {
+				case err := <-sent:
+					require.NoError(t, err, "small messages took all the room")
+					done = true
+				default:
+					_, err := c.Poll(1, func(ring.Frame) ring.Action { return ring.Continue })
+					require.NoError(t, err)
+					for err == nil {
+						err = q.TrySend(nil, 0)
+					}
+					require.ErrorIs(t, err, ring.ErrFull)
+				}
+			}
+		}
+		drain(t, c)
+	})
+}
+
+// drain takes what is left.
+func drain(t *testing.T, c *ring.Consumer) {
+	t.Helper()
+	for {
+		n, err := c.Poll(1000, func(ring.Frame) ring.Action { return ring.Continue })
+		require.NoError(t, err)
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// While somebody has the turn, the others leave a quarter of the ring to it.
+func TestTurnKeepsAQuarter(t *testing.T) {
+	r := ringtest.New(t, shm.Heap, ringtest.Tiny)
+	a := ringtest.Attach(t, r)
+	p := a.NewProducer()
+	r.SetTurn(200 + 1)
+	for range 768 {
+		require.NoError(t, p.TrySend(nil, 0))
+	}
+	require.ErrorIs(t, p.TrySend(nil, 0), ring.ErrFull)
+	r.SetTurn(0)
+	require.NoError(t, p.TrySend(nil, 0))
+	ringtest.MustCheck(t, r)
+}
+
+func TestWaitReleased(t *testing.T) {
+	withoutTimeLimits(t)
+	ringtest.Each(t, func(t *testing.T, kind shm.Kind) {
+		r := ringtest.New(t, kind, ringtest.Tiny)
+		a, c := ringtest.Attach(t, r), ringtest.Consume(t, r)
+		p, q := a.NewProducer(), a.NewProducer()
+		ctx := ringtest.Context(t)
+		require.NoError(t, p.WaitReleased(ctx, p.Position()), "nothing was sent")
+		for i := range 200 {
+			require.NoError(t, p.TrySend(nil, 1))
+			pos := p.Position()
+			require.NoError(t, q.TrySend(nil, 2))
+			done := make(chan error, 1)
+			go func() { done <- a.NewProducer().WaitReleased(ctx, pos) }()
+			if i%2 == 0 {
+				ringtest.Until(t, "it waits", func() bool { return r.RoomWaiters() == 1 })
+			}
+			require.Len(t, ringtest.Poll(t, c, 1), 1)
+			require.NoError(t, <-done)
+			require.GreaterOrEqual(t, r.Head(), pos)
+			require.Len(t, ringtest.Poll(t, c, 1), 1)
+		}
+	})
+}
+
+// Producers that always find the ring full, a consumer that always finds it
+// empty: neither is left asleep.
+func TestFullAndEmpty(t *testing.T) {
+	withoutTimeLimits(t)
+	ringtest.Each(t, func(t *testing.T, kind shm.Kind) {
+		r := ringtest.New(t, kind, ringtest.Tiny)
+		ctx := ringtest.Context(t)
+		const senders, each = 3, 3000
+		sent := make(chan error, senders)
+		for i := range senders {
+			p := ringtest.Producer(t, r)
+			go func() {
+				for n := range uint64(each) {
+					size := 600
+					if (n+uint64(i))%16 == 0 {
+						size = r.MaxFrame()
+					}
+					if err := p.Send(ctx, make([]byte, size), n<<4|uint64(i)); err != nil {
+						sent <- err
+						return
+					}
+				}
+				sent <- nil
+			}()
+		}
+		c := ringtest.Consume(t, r, ring.WithSpin(0))
+		next := make([]uint64, senders)
+		for total := 0; total < senders*each; {
+			require.NoError(t, c.Wait(ctx), "standstill after %v", next)
+			n, err := c.Poll(200, func(f ring.Frame) ring.Action {
+				i := f.Meta & 15
+				assert.Equal(t, next[i], f.Meta>>4)
+				next[i]++
+				return ring.Continue
+			})
+			require.NoError(t, err)
+			total += n
+		}
+		for range senders {
+			require.NoError(t, <-sent)
+		}
+	})
+}

@@ -1,0 +1,177 @@
+package ring
+
+import "github.com/shmrouter/shmrouter/shm"
+
+// counts are the consumer's figures: kept in the process, published to the
+// segment before the consumer waits, and every publishEvery polls.
+type counts struct {
+	records, messages, bytes, skippedDead, skippedAborted, pads, sleeps, resyncs uint64
+}
+
+// skipped counts a record that is stepped over; dead if the consumer itself
+// took it from a dead owner.
+func (n *counts) skipped(w header, dead bool) {
+	switch {
+	case dead:
+		n.skippedDead++
+	case w.owner() == ownerNone:
+		n.pads++
+	default:
+		n.skippedAborted++
+	}
+}
+
+func (n *counts) words() [8]*uint64 {
+	return [8]*uint64{&n.records, &n.messages, &n.bytes, &n.skippedDead, &n.skippedAborted, &n.pads, &n.sleeps, &n.resyncs}
+}
+
+func (n *counts) publish(seg *shm.Segment) {
+	for i, w := range n.words() {
+		storeRelaxed(seg.Word64(offCounters+int64(i)*8), *w)
+	}
+}
+
+func (n *counts) load(seg *shm.Segment) {
+	for i, w := range n.words() {
+		*w = seg.Word64(offCounters + int64(i)*8).Load()
+	}
+}
+
+// ConsumerStats are what consumers of the segment have done, all of them
+// together since it was formatted.
+type ConsumerStats struct {
+	Records        uint64 // committed records consumed
+	Messages       uint64 // messages in them
+	Bytes          uint64 // payload bytes in them
+	SkippedDead    uint64 // claims of dead producers that the consumer skipped
+	SkippedAborted uint64 // records that were aborted, by their producer or by the sweep of its slot
+	Pads           uint64 // ends of laps left empty
+	Sleeps         uint64 // times Wait slept
+	Resyncs        uint64 // times Resync went on behind damage
+}
+
+func (n *counts) stats() ConsumerStats {
+	return ConsumerStats{
+		Records: n.records, Messages: n.messages, Bytes: n.bytes, SkippedDead: n.skippedDead,
+		SkippedAborted: n.skippedAborted, Pads: n.pads, Sleeps: n.sleeps, Resyncs: n.resyncs,
+	}
+}
+
+// Stats returns the figures up to now. It is for the consumer's goroutine;
+// Ring.Stats is for others.
+func (c *Consumer) Stats() ConsumerStats { return c.counts.stats() }
+
+// Stats is a picture of a segment. Its parts are read one after the other while
+// the ring runs.
+type Stats struct {
+	Capacity int64  // bytes of data
+	Head     uint64 // first position not released, in granules
+	Hint     uint64 // lower bound of the first position not claimed, in granules
+	Used     int64  // bytes claimed and not released, up to the hint
+	Sleeping bool   // the consumer sleeps
+	Waiters  bool   // somebody waits for room
+	Turn     int    // slot that others leave room for, -1 if none
+	Life     uint64 // consumers so far
+	PID      int    // the consumer's, as it sees itself; 0 if none came or it left
+
+	// Consumer is as of its last sleep, or a while ago where it has been busy.
+	Consumer ConsumerStats
+	// Swept counts claims of dead producers that the next holder of their slot
+	// skipped.
+	Swept uint64
+	// Dropped counts claims that programs forgot, of the present holders.
+	Dropped uint64
+	// Slots has an entry for every slot that was ever held.
+	Slots []SlotInfo
+}
+
+// SlotInfo describes a seat of the roster as its holder, or last holder, wrote
+// it. Whether that is alive, only the lock tells (Consumer.SlotAlive).
+type SlotInfo struct {
+	Slot         int
+	Instance     uint32 // holders so far
+	PID          int    // as it sees itself; 0 after it left in order
+	Start        uint64 // its start time in clock ticks since boot; 0 where /proc was missing
+	PIDNamespace uint64 // inode number; pids mean something only within one
+	Joined       int64  // nanoseconds on the clock of shm.Now
+	Records      uint64 // sent, up to 255 behind
+	Bytes        uint64 // sent, likewise
+}
+
+// Stats reads the segment. Any process that has it open may do so at any time:
+// it takes no lock and changes nothing. Error: shm.ErrFault where a file was
+// truncated.
+func (r *Ring) Stats() (s Stats, err error) {
+	err = r.seg.Guarded(func() error {
+		var n counts
+		n.load(r.seg)
+		s = Stats{
+			Capacity: r.capacity,
+			Head:     r.head.Load(),
+			Hint:     r.hint.Load(),
+			Sleeping: sleepWord(r.sleep.Load()).mode() != awake,
+			Waiters:  r.roomWaiters.Load() != 0,
+			Turn:     int(r.turn.Load()&0xff) - 1,
+			Life:     r.seg.Word64(offLife).Load(),
+			PID:      int(r.seg.Word32(offConsumerPID).Load()),
+			Consumer: n.stats(),
+		}
+		if used := int64(s.Hint - s.Head); used > 0 {
+			s.Used = min(used*Granule, r.capacity)
+		}
+		for slot := range MaxSlots {
+			if info := r.SlotInfo(slot); info.Instance != 0 {
+				s.Slots = append(s.Slots, info)
+				s.Swept += r.seg.Word64(rosterAt(slot) + slotSwept).Load()
+				s.Dropped += r.seg.Word64(rosterAt(slot) + slotDropped).Load()
+			}
+		}
+		return nil
+	})
+	return s, err
+}
+
+// SlotInfo reads one seat of the roster, 0 to MaxSlots-1.
+func (r *Ring) SlotInfo(slot int) SlotInfo {
+	word := func(off int64) uint64 { return r.seg.Word64(rosterAt(slot) + off).Load() }
+	return SlotInfo{
+		Slot:         slot,
+		Instance:     r.seg.Word32(rosterAt(slot) + slotInstance).Load(),
+		PID:          int(r.seg.Word32(rosterAt(slot) + slotPID).Load()),
+		Start:        word(slotStart),
+		PIDNamespace: word(slotPIDNS),
+		Joined:       int64(word(slotJoined)),
+		Records:      word(slotRecords),
+		Bytes:        word(slotBytes),
+	}
+}
+
+// Head is the first position that is not released, in granules.
+func (r *Ring) Head() uint64 { return r.head.Load() }
+
+// Frontier is the first position that nobody had claimed at some instant
+// during the call, in granules: every record that was committed before the
+// call lies before it. It walks the table from the hint on. Any goroutine may
+// call it. Error: *CorruptError.
+func (r *Ring) Frontier() (pos uint64, err error) {
+	err = r.seg.Guarded(func() error {
+		pos = max(r.hint.Load(), r.head.Load())
+		for range r.patience() {
+			w := r.load(pos)
+			switch age := w.age(r.tag(pos)); {
+			case age < 0:
+				return nil
+			case age > 0 || !r.valid(pos, w.granules()): // gone by, or scrubbed
+				h := r.head.Load()
+				if int64(h-pos) <= 0 {
+					return corrupt(pos, w, "newer lap, or record does not fit its lap")
+				}
+				pos = h
+			default:
+				pos += w.granules()
+			}
+		}
+		return nil // moving faster than this walk: a position of the present
+	})
+	return pos, err
+}

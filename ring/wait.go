@@ -1,0 +1,197 @@
+package ring
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+const spinMin = 2 * time.Microsecond
+
+// idleNap covers a producer that died before its wake. Tests raise it, so that
+// a lost wake cannot hide behind it.
+var idleNap = int64(100 * time.Millisecond)
+
+// Wait blocks until there is something to poll. It spins for a short adaptive
+// time and then sleeps. Errors: ctx's, ErrInterrupted, os.ErrClosed, and those
+// of Poll. A context without an end costs nothing.
+func (c *Consumer) Wait(ctx context.Context) error { return c.WaitUntil(ctx, 0) }
+
+// WaitUntil is Wait with a deadline on the clock of shm.Now, in nanoseconds;
+// 0 is none. After it: os.ErrDeadlineExceeded.
+func (c *Consumer) WaitUntil(ctx context.Context, deadline int64) error {
+	if c.closed.Load() {
+		return os.ErrClosed
+	}
+	if c.named {
+		return c.seg.Guarded(func() error { return c.wait(ctx, deadline) })
+	}
+	return c.wait(ctx, deadline)
+}
+
+func (c *Consumer) wait(ctx context.Context, deadline int64) error {
+	if ready, err := c.look(); ready || err != nil {
+		return err
+	}
+	// From here on Interrupt knows that somebody has to be woken.
+	this := c.waiting.Add(1)
+	defer c.waiting.Add(1)
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { c.wakeUntil(this, func() bool { return false }) })
+		defer stop()
+	}
+	c.counts.publish(c.seg)
+	var began int64
+	for spun := false; ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		ready, err := c.look()
+		if ready || err != nil {
+			return err
+		}
+		if !spun {
+			spun = true
+			began = shm.Now()
+			c.gather(began)
+			if c.spin() {
+				continue
+			}
+		}
+		if err := c.doze(deadline); err != nil {
+			return err
+		}
+		// A short sleep was mostly the waking: spin longer next time, or two
+		// that wait for each other would go on waking each other for ever.
+		if c.spinMax > 0 && shm.Now()-began < 2*int64(c.spinMax) {
+			c.spinBudget = c.spinMax
+		}
+	}
+}
+
+// look reports whether the record in front can be polled. Damage counts as
+// ready: Poll says what it is.
+func (c *Consumer) look() (bool, error) {
+	if c.interrupted.Load() && c.interrupted.Swap(false) {
+		return false, ErrInterrupted
+	}
+	pos := c.pos.Load()
+	w := c.load(pos)
+	switch age := w.age(c.tag(pos)); {
+	case age < 0:
+		return false, nil
+	case age == 0 && w.is(busy) && c.valid(pos, w.granules()):
+		return c.examine(pos, w)
+	}
+	return true, nil
+}
+
+// spin watches the front for a while that grows when it was worth it and
+// shrinks when it was not.
+func (c *Consumer) spin() bool {
+	if c.spinMax <= 0 || !shm.CanSpin() {
+		return false
+	}
+	pos := c.pos.Load()
+	tag := c.tag(pos)
+	for end := shm.Now() + int64(c.spinBudget); shm.Now() < end; {
+		for range 16 {
+			// What counts is that there is something, not that the word has
+			// changed: it may have done so after the last look. A claim in
+			// front is not there yet; it is about to be.
+			w := c.load(pos)
+			if age := w.age(tag); age > 0 || age == 0 && !w.is(busy) || c.interrupted.Load() {
+				c.spinBudget = min(2*c.spinBudget+spinMin, c.spinMax)
+				return true
+			}
+			shm.Pause(2)
+		}
+	}
+	c.spinBudget = max(c.spinBudget/2, min(spinMin, c.spinMax))
+	return false
+}
+
+// doze sleeps once: in idle mode where nothing is claimed, in stuck mode where
+// a claim is in front and its owner has to be asked for.
+func (c *Consumer) doze(deadline int64) error {
+	pos := c.pos.Load()
+	w := c.load(pos)
+	now := shm.Now()
+	mode, until := idle, now+idleNap
+	switch age := w.age(c.tag(pos)); {
+	case age > 0 || age == 0 && !w.is(busy):
+		return nil
+	case age == 0:
+		mode, until = stuck, c.front.ask
+		if until <= now {
+			return nil // due, or not looked at yet
+		}
+	}
+	if deadline != 0 {
+		if now >= deadline {
+			return os.ErrDeadlineExceeded
+		}
+		until = min(until, deadline)
+	}
+	if c.interrupted.Load() {
+		return nil
+	}
+	err := c.nap(pos, w, mode, until)
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case mode == idle:
+		return c.overtaken(pos)
+	}
+	return nil
+}
+
+// overtaken looks for the one damage that does not show in the front word: a
+// hint ahead of a record that nobody claimed.
+func (c *Consumer) overtaken(pos uint64) error {
+	hint := c.hint.Load()
+	if w := c.load(pos); int64(hint-pos) > 0 && w.age(c.tag(pos)) < 0 {
+		return corrupt(pos, w, "hint is ahead of a granule that was never claimed")
+	}
+	return nil
+}
+
+// Interrupt makes the current Wait, or else the next one, return
+// ErrInterrupted, once. Any goroutine may call it; it returns when the waiter
+// has noticed, or is not waiting.
+func (c *Consumer) Interrupt() {
+	c.interrupted.Store(true)
+	c.wakeUntil(c.waiting.Load(), func() bool { return !c.interrupted.Load() })
+}
+
+// wakeUntil wakes the waiter of one Wait (an odd number) until that has ended
+// or enough says so. One wake could come just before the sleep.
+func (c *Consumer) wakeUntil(wait uint64, enough func() bool) {
+	if wait&1 == 0 {
+		return
+	}
+	for d := time.Microsecond; c.waiting.Load() == wait && !enough(); d = min(2*d, time.Millisecond) {
+		shm.FutexWake(c.doorbellWord(c.pos.Load()), 1)
+		time.Sleep(d)
+	}
+}
+
+// SlotAlive asks the kernel whether a process holds the slot. A turn that a
+// dead one holds is given back, so that it keeps no room from those who only
+// try. Any goroutine may call it.
+func (c *Consumer) SlotAlive(slot int) (held bool, err error) {
+	err = c.seg.Guarded(func() (err error) {
+		turn := c.turn.Load()
+		held, err = c.locks.Held(int64(slot))
+		if err == nil && !held && turn&0xff == uint64(slot+1) {
+			c.turn.CompareAndSwap(turn, 0)
+		}
+		return err
+	})
+	return held, err
+}
