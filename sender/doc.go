@@ -1,0 +1,38 @@
+// Package sender is the worker's side of a router: it sends messages through one pipe, from this process or
+// another, to the receiver that the pipe was made with.
+//
+// A router's Pipe returns a [Sender] in its initial state. It may be started in the router's own process, or
+// travel once: by [Sender.HandOver] into an exec.Cmd, whose process gets it back from [FromEnv]; or by
+// [Sender.Token], where the router has a path, to an unrelated process, which calls [Open].
+//
+//	s, err := sender.FromEnv()
+//	...
+//	if err := s.Start(); err != nil {
+//		...
+//	}
+//	defer s.Stop()
+//	for s.Context().Err() == nil {
+//		if err := s.Send(ctx, message); err != nil {
+//			...
+//		}
+//	}
+//
+// # What a send promises
+//
+// When [Sender.Send] returns nil the message is committed: it will be delivered even if this process is
+// killed at the next instruction. Any other return means that it will not. Messages of one Sender arrive in
+// the order of their sends, and a send that began after another one returned, in whatever process, is
+// delivered after it.
+//
+// Memory is bounded: where the router does not keep up the ring fills, and Send waits, while [Sender.TrySend]
+// says [ErrFull].
+//
+// # Many senders
+//
+// All methods may be called by any number of goroutines. A process takes one seat in the router's roster for
+// all senders of that router, from the first Start to the last Stop; the kernel frees it when the process is
+// gone. A router knows that a sender stopped, and what from; it tells the receiver after every message sent
+// before.
+//
+// Small sends cost one uncontended mutex more than a bare ring, and no allocation unless they have to wait.
+package sender

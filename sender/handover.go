@@ -1,0 +1,268 @@
+package sender
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+
+	"github.com/shmrouter/shmrouter/internal/wire"
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/shm"
+	"golang.org/x/sys/unix"
+)
+
+// EnvName is the environment variable by which a process is told its senders.
+const EnvName = wire.EnvName
+
+// HandOver prepares cmd, which has not been started, to be the process that starts this Sender: it appends
+// the segment's file to cmd.ExtraFiles, once for all senders of a router, and adds the token to the
+// environment variable EnvName in cmd.Env, which becomes a copy of this process's environment if it is nil.
+// The worker finds its senders by FromEnv or AllFromEnv. Several senders, also of several routers, may be
+// handed to one command.
+//
+// The file belongs to cmd: whoever starts it may close it afterwards, or leave that to the garbage collector.
+// The Sender cannot be used here any more.
+//
+// The error is a *StateError unless the Sender is initial, which it still is after any other error;
+// shm.ErrNoFile for a segment on the heap; ErrRouterGone if its ring is closed.
+func (s *Sender) HandOver(cmd *exec.Cmd) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != StateInitial {
+		return &StateError{"hand over", s.state}
+	}
+	if cmd.Process != nil {
+		return errors.New("sender: hand over: the command was started already")
+	}
+	f, err := s.ring().File()
+	if errors.Is(err, os.ErrClosed) {
+		err = fmt.Errorf("%w: %w", ErrRouterGone, err)
+	}
+	if err != nil {
+		return fmt.Errorf("sender: hand over: %w", err)
+	}
+	t := s.token
+	t.FD = 3 + addFile(cmd, f)
+	addToken(cmd, t)
+	s.state = StateHandedOver
+	if s.ctx != nil {
+		s.end(&StateError{"wait", StateHandedOver})
+	}
+	if s.link != nil {
+		return s.link.release()
+	}
+	return nil
+}
+
+// ring returns the segment's ring. The caller holds mu, and the Sender is initial.
+func (s *Sender) ring() *ring.Ring {
+	if s.home != nil {
+		return s.home
+	}
+	return s.link.ring
+}
+
+// addFile returns the index in cmd.ExtraFiles where f's file is, or f now is.
+func addFile(cmd *exec.Cmd, f *os.File) int {
+	if mine, err := f.Stat(); err == nil {
+		for i, other := range cmd.ExtraFiles {
+			if other == nil {
+				continue
+			}
+			if theirs, err := other.Stat(); err == nil && os.SameFile(mine, theirs) {
+				f.Close()
+				return i
+			}
+		}
+	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	return len(cmd.ExtraFiles) - 1
+}
+
+func addToken(cmd *exec.Cmd, t wire.Token) {
+	if cmd.Env == nil {
+		for _, v := range os.Environ() {
+			if !strings.HasPrefix(v, EnvName+"=") { // ours, where we are a worker: not for others
+				cmd.Env = append(cmd.Env, v)
+			}
+		}
+	}
+	for i := len(cmd.Env) - 1; i >= 0; i-- { // the last one counts
+		if before, ok := strings.CutPrefix(cmd.Env[i], EnvName+"="); ok && before != "" {
+			cmd.Env[i] += "," + t.String()
+			return
+		}
+	}
+	cmd.Env = append(cmd.Env, EnvName+"="+t.String())
+}
+
+// Token returns a text by which an unrelated process, of a user who may open the segment's file, gets this
+// Sender from Open. It is not disabled here: of all that are made from one token, one can be started. The
+// error is a *StateError unless the Sender is initial, and shm.ErrNoPath if the segment has no path.
+func (s *Sender) Token() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != StateInitial {
+		return "", &StateError{"make a token", s.state}
+	}
+	t := s.token
+	t.FD = 0
+	if t.Path == "" {
+		t.Path = s.ring().Segment().Path()
+	}
+	if t.Path == "" {
+		return "", fmt.Errorf("sender: token: %w", shm.ErrNoPath)
+	}
+	return t.String(), nil
+}
+
+// FromEnv returns the Sender that was handed to this process, and removes the variable EnvName from the
+// environment, so that this process's own children do not find it. Call it once, early, before anything else
+// opens or closes descriptors that it does not own.
+//
+// The error is ErrNoHandover if the process was not started by a router, or has called this before;
+// ErrBadHandover; ErrOtherRouter; ErrRouterGone if the router was stopped meanwhile. If several senders were
+// handed over, it is ErrBadHandover, and the variable stays, for AllFromEnv.
+func FromEnv() (*Sender, error) {
+	ss, err := fromEnv(1)
+	if err != nil {
+		return nil, err
+	}
+	return ss[0], nil
+}
+
+// AllFromEnv is FromEnv for any number of senders, at least one, in the order in which they were handed over.
+func AllFromEnv() ([]*Sender, error) { return fromEnv(wire.MaxPipes) }
+
+// taken remembers that the variable was there, for a better answer to the second who asks.
+var taken struct {
+	mu   sync.Mutex
+	once bool
+}
+
+func fromEnv(most int) ([]*Sender, error) {
+	taken.mu.Lock()
+	defer taken.mu.Unlock()
+	text := os.Getenv(EnvName)
+	switch {
+	case text == "" && taken.once:
+		return nil, fmt.Errorf("sender: %w that was not taken before, the environment variable %s having been read",
+			ErrNoHandover, EnvName)
+	case text == "":
+		return nil, fmt.Errorf("sender: %w: the environment variable %s is not set, so start this program by a router's "+
+			"Launch, or by an exec.Cmd prepared with HandOver, and not by hand", ErrNoHandover, EnvName)
+	}
+	tokens, err := wire.ParseTokens(text)
+	if err == nil && len(tokens) > most {
+		return nil, fmt.Errorf("sender: %w: the environment variable %s names %d senders, use AllFromEnv",
+			ErrBadHandover, EnvName, len(tokens))
+	}
+	taken.once = true
+	os.Unsetenv(EnvName)
+	if err != nil {
+		return nil, fmt.Errorf("sender: %w: the environment variable %s: %w", ErrBadHandover, EnvName, err)
+	}
+	ss, err := receive(tokens)
+	if err != nil {
+		return nil, fmt.Errorf("sender: environment variable %s: %w", EnvName, err)
+	}
+	return ss, nil
+}
+
+// receive makes a Sender of each token, or of none.
+func receive(tokens []wire.Token) (ss []*Sender, err error) {
+	ours := make(map[int]bool) // inherited descriptors seen to be what was handed over; the mappings have their own
+	defer func() {
+		for fd := range ours {
+			unix.Close(fd)
+		}
+	}()
+	for _, t := range tokens {
+		l, err := reach(t)
+		if err != nil {
+			for _, s := range ss {
+				s.link.release()
+			}
+			return nil, err
+		}
+		if t.FD != 0 {
+			ours[t.FD] = true
+		}
+		ss = append(ss, &Sender{token: t, link: l})
+	}
+	return ss, nil
+}
+
+// reach opens the segment that a token leads to, or another reference to it, and checks that it is the one
+// meant.
+func reach(t wire.Token) (*link, error) {
+	r, err := openToken(t)
+	if err != nil {
+		return nil, err
+	}
+	l, err := linkTo(r, true)
+	if err != nil {
+		return nil, err
+	}
+	if t.FD != 0 && l.ring.Identity() == t.Identity {
+		unix.CloseOnExec(t.FD) // not before it is known to be ours
+	}
+	if err := l.check(t); err != nil {
+		l.release()
+		return nil, err
+	}
+	return l, nil
+}
+
+func openToken(t wire.Token) (*ring.Ring, error) {
+	switch {
+	case t.FD != 0:
+		return openFD(t.FD)
+	case t.Path != "":
+		r, err := ring.OpenPath(t.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %w", ErrRouterGone, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrBadHandover, err)
+		}
+		return r, nil
+	}
+	return nil, fmt.Errorf("%w: the token names neither a descriptor nor a path", ErrBadHandover)
+}
+
+func openFD(fd int) (*ring.Ring, error) {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, fmt.Errorf("%w: descriptor %d is not open: it was not in the command's ExtraFiles, "+
+			"or did not get through what came between: %w", ErrBadHandover, fd, os.NewSyscallError("fcntl", err))
+	}
+	f := os.NewFile(uintptr(dup), fmt.Sprintf("%s descriptor %d", EnvName, fd))
+	defer f.Close()
+	r, err := ring.OpenFile(f)
+	if err != nil {
+		return nil, fmt.Errorf("%w: descriptor %d: %w", ErrBadHandover, fd, err)
+	}
+	return r, nil
+}
+
+// Open returns the Sender that a token from Sender.Token names, in its initial state. Its errors are those of
+// FromEnv, except ErrNoHandover; ErrRouterGone also if there is nothing at the path.
+func Open(token string) (*Sender, error) {
+	t, err := wire.ParseToken(token)
+	if err == nil && t.FD != 0 {
+		err = errors.New("it is meant for the environment of a worker")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sender: open: %w: %w", ErrBadHandover, err)
+	}
+	l, err := reach(t)
+	if err != nil {
+		return nil, fmt.Errorf("sender: open: %w", err)
+	}
+	return &Sender{token: t, link: l}, nil
+}
