@@ -1,0 +1,92 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/shmrouter/shmrouter/ring"
+)
+
+// Misuse. Nothing has changed when one of these is returned.
+var (
+	// ErrRunning is returned by Start on a router that is running.
+	ErrRunning = errors.New("router: already running")
+	// ErrNotRunning is returned by every method that needs a running router,
+	// and by a second Stop.
+	ErrNotRunning = errors.New("router: not running")
+	// ErrPipeClosed is returned by a second ClosePipe of the same pipe. It
+	// matches os.ErrClosed.
+	ErrPipeClosed = fmt.Errorf("router: pipe is closed: %w", os.ErrClosed)
+	// ErrForeign is returned for a receiver or sender of another router, or of
+	// an earlier run of this one.
+	ErrForeign = errors.New("router: not a pipe of this router's current run")
+	// ErrHandled is returned by Recv on a receiver that has a handler: its
+	// messages go there.
+	ErrHandled = errors.New("router: the receiver has a handler")
+	// ErrInHandler is returned by RouteUntil when it is called from a handler,
+	// which runs in the very turn that RouteUntil would have to wait for.
+	ErrInHandler = errors.New("router: RouteUntil called from a handler")
+	// ErrRouting is returned by RouteUntil while another RouteUntil of the same
+	// router has not returned.
+	ErrRouting = errors.New("router: RouteUntil is already under way")
+	// ErrStarted is returned by HandOver and Launch for a command that was
+	// started before.
+	ErrStarted = errors.New("router: command was already started")
+	// ErrOption is wrapped by New's errors about options.
+	ErrOption = errors.New("router: option out of range")
+)
+
+// What can happen while a router runs.
+var (
+	// ErrTooManyPipes is returned by Pipe when as many pipes are open, or closed
+	// with a sender that still lives, as WithMaxPipes allows.
+	ErrTooManyPipes = errors.New("router: too many pipes")
+	// ErrNothingToWaitFor is returned by RouteUntil when its condition does not
+	// hold, nothing is queued, and every open pipe has ended: no message can come
+	// any more.
+	ErrNothingToWaitFor = errors.New("router: nothing queued and every open pipe has ended")
+	// ErrStopped ends Recv and Messages when the router was stopped before the
+	// pipe had ended.
+	ErrStopped = errors.New("router: stopped")
+	// ErrPeerDied is the class of every *PeerError, for errors.Is.
+	ErrPeerDied = errors.New("router: the sender's process died")
+	// ErrBroken ends every pipe when the segment is damaged beyond what can be
+	// stepped over. It matches ring.ErrCorrupt.
+	ErrBroken = fmt.Errorf("router: segment is damaged beyond repair: %w", ring.ErrCorrupt)
+	// ErrNotResumable is returned by Start when the segment at the path was not
+	// made by a router with WithResume.
+	ErrNotResumable = errors.New("router: segment was not made to be resumed")
+)
+
+// PeerError is the end of a pipe whose sender did not stop it: the process that
+// had it exited, was killed, or, launched by the router, never attached. All
+// that it had committed was delivered before.
+type PeerError struct {
+	// Slot is the seat that the process had in the segment, -1 if it never
+	// attached.
+	Slot int
+	// PID is the process's number in its own pid namespace, 0 if unknown.
+	PID int
+	// State is how it exited, where the router launched it or was told in time
+	// (ReportExit); otherwise nil.
+	State *os.ProcessState
+}
+
+// Error says what is known about the death.
+func (e *PeerError) Error() string {
+	text := "router: sender's process"
+	if e.PID != 0 {
+		text += fmt.Sprintf(" %d", e.PID)
+	}
+	if e.Slot < 0 {
+		text += " never attached, and"
+	}
+	if e.State != nil {
+		return text + " ended without stopping its sender: " + e.State.String()
+	}
+	return text + " died without stopping its sender"
+}
+
+// Is makes errors.Is(err, ErrPeerDied) true.
+func (e *PeerError) Is(target error) bool { return target == ErrPeerDied }

@@ -1,0 +1,157 @@
+package router
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/shmrouter/shmrouter/sender"
+)
+
+// owner is to whom a pipe's sender was given.
+type owner struct {
+	cmd      *exec.Cmd
+	launched bool // the router waits for it
+}
+
+// exitReport tells the monitor how a process ended, and which pipes it was given.
+type exitReport struct {
+	pid   int
+	state *os.ProcessState
+	pipes []*Receiver
+}
+
+// HandOver gives senders of this router, in their initial state, to a command
+// that is not started yet: it adds the segment's file to cmd.ExtraFiles and an
+// environment variable to cmd.Env (a nil Env becomes the present environment), from
+// which the worker's sender.FromEnv makes them again. The caller starts the
+// command, closes that file, waits for the command, and then calls ReportExit.
+// Senders of several routers may be handed to one command.
+//
+// Errors: ErrNotRunning, ErrForeign, ErrStarted, and those of sender.HandOver. If
+// one of several senders is refused, those before it are handed over.
+func (r *Router) HandOver(cmd *exec.Cmd, senders ...*sender.Sender) error {
+	_, err := r.handOver(&owner{cmd: cmd}, senders)
+	return err
+}
+
+func (r *Router) handOver(o *owner, senders []*sender.Sender) ([]*Receiver, error) {
+	n, err := r.running()
+	if err != nil {
+		return nil, err
+	}
+	if o.cmd.Process != nil {
+		return nil, ErrStarted
+	}
+	pipes := make([]*Receiver, len(senders))
+	n.mu.Lock()
+	for i, s := range senders {
+		if s != nil {
+			pipes[i] = n.pipes.byID[s.ID()]
+		}
+	}
+	n.mu.Unlock()
+	for i, s := range senders {
+		if pipes[i] == nil || pipes[i].sender != s {
+			return nil, fmt.Errorf("%w: sender %d of the arguments", ErrForeign, i)
+		}
+	}
+	for i, s := range senders {
+		if err := s.HandOver(o.cmd); err != nil {
+			return nil, err
+		}
+		pipes[i].owner.Store(o)
+	}
+	return pipes, nil
+}
+
+// Worker is a process that the router launched.
+type Worker struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error // before done is closed, the waiting goroutine's
+}
+
+// Launch hands senders over to cmd, starts it, and waits for it in a goroutine:
+// the pipes that it leaves unfinished end with its exit status, also if it never
+// attached. cmd is the router's then: it may be read and its process signalled,
+// but cmd.Wait is called here (see Worker.Wait), which closes what cmd.StdoutPipe
+// and StderrPipe returned: set Stdout and Stderr instead. The process is not killed
+// by Stop. Files that an earlier HandOver added are left to whoever called that.
+//
+// Errors: those of HandOver and of cmd.Start. The pipes stay open then, without a
+// sender that could be started: close them.
+func (r *Router) Launch(cmd *exec.Cmd, senders ...*sender.Sender) (*Worker, error) {
+	o := &owner{cmd: cmd, launched: true}
+	before := len(cmd.ExtraFiles)
+	pipes, err := r.handOver(o, senders)
+	if err == nil {
+		err = cmd.Start()
+	}
+	for _, f := range cmd.ExtraFiles[before:] {
+		f.Close() // ours: the child has its own
+	}
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{cmd: cmd, done: make(chan struct{})}
+	n := r.cur.Load()
+	if len(pipes) > 0 {
+		n = pipes[0].run
+	}
+	go func() {
+		w.err = cmd.Wait()
+		close(w.done)
+		n.mon.post(event{exit: &exitReport{cmd.Process.Pid, cmd.ProcessState, pipes}})
+	}()
+	n.log.Debug("launched worker", "pid", cmd.Process.Pid, "pipes", len(pipes))
+	return w, nil
+}
+
+// PID returns the worker's process number.
+func (w *Worker) PID() int { return w.cmd.Process.Pid }
+
+// Done is closed when the process has exited and its output was copied.
+func (w *Worker) Done() <-chan struct{} { return w.done }
+
+// Wait waits for the process to exit and returns what exec.Cmd.Wait did: nil, an
+// *exec.ExitError, or what was wrong with its output. Any number of goroutines
+// may call it.
+func (w *Worker) Wait() error {
+	<-w.done
+	return w.err
+}
+
+// Kill kills the process at once (SIGKILL). The error is os.ErrProcessDone if it
+// has exited.
+func (w *Worker) Kill() error { return w.cmd.Process.Kill() }
+
+// Signal sends a signal to the process. The error is os.ErrProcessDone if it has
+// exited.
+func (w *Worker) Signal(sig os.Signal) error { return w.cmd.Process.Signal(sig) }
+
+// ReportExit tells the router how a command ended to which HandOver gave senders,
+// once its Wait has returned: pipes whose sender it never started end, and those
+// that it left unfinished end with its status, if the report comes within 100 ms
+// of its death; later ones end without. Errors: ErrNotRunning; ErrForeign for a
+// command that has not been waited for, or was handed no sender of an open pipe.
+func (r *Router) ReportExit(cmd *exec.Cmd) error {
+	n, err := r.running()
+	if err != nil {
+		return err
+	}
+	x := &exitReport{}
+	n.mu.Lock()
+	for _, rcv := range n.pipes.byID {
+		if o := rcv.owner.Load(); o != nil && o.cmd == cmd && !o.launched {
+			x.pipes = append(x.pipes, rcv)
+		}
+	}
+	n.mu.Unlock()
+	if len(x.pipes) == 0 || cmd.ProcessState == nil {
+		return ErrForeign
+	}
+	x.state, x.pid = cmd.ProcessState, cmd.ProcessState.Pid()
+	n.mon.post(event{exit: x})
+	return nil
+}

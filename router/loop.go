@@ -1,0 +1,185 @@
+package router
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// EventLoop is what a program's event loop must offer for a router to deliver on
+// it. Ready-made are NewGoLoop (a goroutine), NewEpollLoop (to be run by the
+// caller), NewFDLoop (a descriptor for a foreign loop) and PostLoop (a toolkit
+// that can only run a posted func).
+type EventLoop interface {
+	// Pingee registers onPing with the loop. It is called by Start.
+	Pingee(onPing func()) (Pingee, error)
+}
+
+// Pingee wakes one event loop for one purpose.
+type Pingee interface {
+	// Ping has the loop call onPing soon, on the loop, at least once after the
+	// call; also if the loop is not running yet, then when it does. Pings
+	// coalesce: n of them are between 1 and n calls. Ping never blocks, and never
+	// calls onPing itself. Any goroutine may call it, also after Close: then it
+	// is ignored. An error means that the loop cannot be reached any more.
+	Ping() error
+	// Close ends it: pending and later pings are ignored, and no call of onPing
+	// begins once Close has returned, if it was called on the loop. It does not
+	// wait for a call that is under way, so onPing may call it.
+	Close() error
+}
+
+// pingee is what all ready-made loops are made of: a pending flag, and a signal
+// that has the loop call run.
+type pingee struct {
+	pending atomic.Bool
+	closed  atomic.Bool
+	onPing  func()
+	signal  func() error // has the loop call run
+	retire  func()       // removes it from its loop; may be nil
+}
+
+func (p *pingee) Ping() error {
+	if p.closed.Load() || p.pending.Swap(true) {
+		return nil // already pinged is success: run has not begun, or it would have cleared the flag
+	}
+	return p.signal()
+}
+
+func (p *pingee) Close() error {
+	if !p.closed.Swap(true) && p.retire != nil {
+		p.retire()
+	}
+	return nil
+}
+
+// run clears the flag before the work, so that a ping during the work is a new one.
+func (p *pingee) run() {
+	if p.pending.Swap(false) && !p.closed.Load() {
+		p.onPing()
+	}
+}
+
+// pingees is a loop's set of them.
+type pingees struct {
+	mu     sync.Mutex
+	set    []*pingee // copied on write: runPending walks it without the lock
+	closed bool
+}
+
+func (s *pingees) add(onPing func(), signal func() error) (*pingee, error) {
+	p := &pingee{onPing: onPing, signal: signal}
+	p.retire = func() { s.remove(p) }
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, os.ErrClosed
+	}
+	s.set = append(s.set[:len(s.set):len(s.set)], p)
+	return p, nil
+}
+
+func (s *pingees) remove(p *pingee) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var rest []*pingee
+	for _, other := range s.set {
+		if other != p {
+			rest = append(rest, other)
+		}
+	}
+	s.set = rest
+}
+
+func (s *pingees) runPending() {
+	s.mu.Lock()
+	set := s.set
+	s.mu.Unlock()
+	for _, p := range set {
+		p.run()
+	}
+}
+
+func (s *pingees) close() (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first, s.closed = !s.closed, true
+	return first
+}
+
+// GoLoop is an event loop that is nothing but a goroutine, for programs without
+// one of their own. It may serve several routers: their handlers then never run
+// at the same time. A Router makes one for itself if it is given no other.
+type GoLoop struct {
+	members pingees
+	wake    chan struct{} // one token: somebody is pending
+	quit    chan struct{}
+	ended   chan struct{}
+}
+
+// NewGoLoop starts a loop. It runs until Close.
+func NewGoLoop() *GoLoop {
+	l := &GoLoop{wake: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{})}
+	go l.run()
+	return l
+}
+
+// Pingee implements EventLoop. The error is os.ErrClosed after Close.
+func (l *GoLoop) Pingee(onPing func()) (Pingee, error) { return l.members.add(onPing, l.signal) }
+
+func (l *GoLoop) signal() error {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (l *GoLoop) run() {
+	// A handler may end its goroutine (runtime.Goexit, as testing's FailNow does).
+	// The loop goes on in another one.
+	normal := false
+	defer func() {
+		if !normal {
+			l.signal()
+			go l.run()
+		}
+	}()
+	for {
+		select {
+		case <-l.wake:
+			l.members.runPending()
+		case <-l.quit:
+			normal = true
+			close(l.ended)
+			return
+		}
+	}
+}
+
+// Close ends the loop after the call that it is in, without waiting for that,
+// so a handler may call it. A second Close is os.ErrClosed.
+func (l *GoLoop) Close() error {
+	if !l.members.close() {
+		return os.ErrClosed
+	}
+	close(l.quit)
+	return nil
+}
+
+// Done is closed when the loop's goroutine has ended.
+func (l *GoLoop) Done() <-chan struct{} { return l.ended }
+
+// PostLoop is the adapter for toolkits whose only way onto their loop is to post
+// a func: Fyne's fyne.Do, Bubble Tea's Program.Send, a channel of funcs. post
+// must neither block nor run the func before it returns; any goroutine calls it.
+func PostLoop(post func(func())) EventLoop { return postLoop(post) }
+
+type postLoop func(func())
+
+func (post postLoop) Pingee(onPing func()) (Pingee, error) {
+	p := &pingee{onPing: onPing}
+	run := p.run
+	p.signal = func() error { post(run); return nil }
+	return p, nil
+}

@@ -1,0 +1,319 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/shmrouter/shmrouter/internal/wire"
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+// monitor is the goroutine that moves messages from the ring to the inbox. What
+// is not under events.mu is its own.
+type monitor struct {
+	n    *run
+	cons *ring.Consumer
+	done chan struct{}
+
+	events struct {
+		mu     sync.Mutex
+		list   []event
+		closed bool
+	}
+	kick chan struct{} // one token with every event, for when the ring cannot be waited on
+
+	out      *batch // being filled
+	outBytes int
+	slab     slab
+	parts    parts
+	release  *releaseRef // of the Poll under way; nil unless the router resumes
+	released uint64      // position of the last ref that was published
+	newUntil uint64      // a router that resumes: messages before this position may be second deliveries
+
+	syncs    []*syncPoint
+	live     liveness
+	nextTick int64  // shm.Now
+	ticked   uint64 // messages copied as of the last tick
+}
+
+// event is something that another goroutine tells the monitor; one field is set.
+type event struct {
+	sync  *syncPoint
+	exit  *exitReport
+	death *deathNotice
+}
+
+// tick is how often the monitor looks after what sends no news by itself.
+const tick = 100 * time.Millisecond
+
+func newMonitor(n *run) *monitor {
+	return &monitor{n: n, cons: n.cons, done: make(chan struct{}), kick: make(chan struct{}, 1), out: n.inbox.fresh()}
+}
+
+// loop is one turn after the other: hear, poll, answer, hand over, sleep. What a
+// turn hears is heard before its Poll, so that an empty Poll says something about
+// everything that was sent before.
+func (m *monitor) loop() {
+	defer close(m.done)
+	for !m.n.isStopped() {
+		m.hear()
+		polled := m.poll()
+		m.live.lookAgain(m)
+		m.queueEnds()
+		m.answerSyncs(polled == 0)
+		m.handOver()
+		if now := shm.Now(); now >= m.nextTick {
+			m.nextTick = now + int64(tick)
+			m.tick()
+		}
+		if polled == 0 && !m.live.lookForEnds(m) {
+			m.sleep()
+		}
+	}
+	m.n.count.unrouted.Add(messagesIn(m.out.items))
+	m.live.close()
+}
+
+// post tells the monitor something. Any goroutine; after halt it does nothing.
+func (m *monitor) post(e event) {
+	m.events.mu.Lock()
+	defer m.events.mu.Unlock()
+	if m.events.closed {
+		return
+	}
+	m.events.list = append(m.events.list, e)
+	m.wake()
+}
+
+func (m *monitor) wake() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+	m.cons.Interrupt()
+}
+
+// halt returns when the goroutine has ended. n.stopped is set and n.stopping closed.
+func (m *monitor) halt() {
+	m.events.mu.Lock()
+	m.events.closed = true // from here on nobody else touches the consumer
+	m.wake()
+	m.events.mu.Unlock()
+	<-m.done
+}
+
+func (m *monitor) hear() {
+	m.events.mu.Lock()
+	list := m.events.list
+	m.events.list = nil
+	m.events.mu.Unlock()
+	for _, e := range list {
+		switch {
+		case e.sync != nil:
+			m.syncs = append(m.syncs, e.sync)
+		case e.exit != nil:
+			m.live.exited(m, e.exit)
+		case e.death != nil:
+			m.live.died(m, e.death)
+		}
+	}
+}
+
+// poll copies what is there, a batch at most, and returns how many frames.
+func (m *monitor) poll() int {
+	if m.n.broken.Load() {
+		return 0
+	}
+	if m.n.opts.resume {
+		m.release = newReleaseRef(m.n)
+	}
+	polled, err := m.cons.Poll(batchItems, m.take)
+	if m.release != nil {
+		if pos := m.cons.Position(); polled > 0 || pos != m.released {
+			m.release.publish(pos)
+			m.released = pos
+		}
+		m.release = nil
+	}
+	if err != nil {
+		m.trouble(err)
+	}
+	return polled
+}
+
+// take is step 5 of a message's way: from a frame, borrowed, to a message, owned.
+// What a frame says of itself is not trusted.
+func (m *monitor) take(f ring.Frame) ring.Action {
+	kind, index, seq, ok := wire.UnpackMeta(f.Meta)
+	rcv := m.n.pipes.at(index)
+	if !ok || rcv == nil || rcv.endQueued {
+		m.n.count.malformed.Add(1)
+		return ring.Continue
+	}
+	switch kind {
+	case wire.Data:
+		m.add(rcv, m.slab.clone(f.Data), seq, f.Position)
+	case wire.First, wire.More, wire.Last:
+		if data, whole := m.parts.take(m, rcv, kind, f); whole {
+			m.add(rcv, data, seq, f.Position)
+		}
+	case wire.End:
+		m.queueEnd(rcv, nil)
+	}
+	if len(m.out.items) >= batchItems || m.outBytes >= batchBytes {
+		return ring.Break
+	}
+	return ring.Continue
+}
+
+func (m *monitor) add(rcv *Receiver, data []byte, seq uint16, pos uint64) {
+	if rcv.resumed {
+		// The number of an earlier life may be behind or, if that died between noting
+		// it and releasing, ahead.
+		rcv.seq += uint64(int16(seq - uint16(rcv.seq)))
+		rcv.resumed = false
+	} else {
+		rcv.seq = wire.ExtendSeq(rcv.seq, seq)
+	}
+	msg := Message{Data: data, Seq: rcv.seq, Redelivered: int64(pos-m.newUntil) < 0}
+	m.release.hold(rcv)
+	m.out.items = append(m.out.items, item{to: rcv, msg: msg, held: m.release})
+	m.outBytes += len(data)
+	m.n.count.copied.Add(1)
+	m.n.count.bytes.Add(uint64(len(data)))
+}
+
+// queueEnd puts rcv's end behind all of its messages, once. Its sender is gone.
+func (m *monitor) queueEnd(rcv *Receiver, end error) {
+	if rcv.endQueued {
+		return
+	}
+	rcv.endQueued = true
+	if rcv.part > 0 {
+		m.parts.drop(m, rcv.part-1)
+	}
+	m.n.count.ends.Add(1)
+	if end != nil {
+		m.n.count.deaths.Add(1)
+	}
+	m.out.items = append(m.out.items, item{to: rcv, kind: itemEnd, end: end})
+	m.n.senderGone(rcv)
+}
+
+// handOver is step 6. While the inbox is full the monitor waits here, the ring
+// fills, and senders wait: memory is bounded.
+func (m *monitor) handOver() {
+	if len(m.out.items) == 0 || !m.n.inbox.put(m.out, m.n.stopping) {
+		return
+	}
+	m.n.ping()
+	m.out = m.n.inbox.fresh()
+	m.outBytes = 0
+}
+
+// answerSyncs puts the answer to a RouteUntil behind what it asked for.
+func (m *monitor) answerSyncs(empty bool) {
+	if len(m.syncs) == 0 {
+		return
+	}
+	pos, now := m.cons.Position(), shm.Now()
+	rest := m.syncs[:0]
+	for _, s := range m.syncs {
+		if int64(pos-s.mark) >= 0 || empty && now >= s.giveUp || m.n.broken.Load() {
+			m.out.items = append(m.out.items, item{kind: itemSync, sync: s})
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	clear(m.syncs[len(rest):])
+	m.syncs = rest
+}
+
+func (m *monitor) tick() {
+	m.live.tick(m)
+	if copied := m.n.count.copied.Load(); copied == m.ticked {
+		m.slab.rest()
+	} else {
+		m.ticked = copied
+	}
+}
+
+// sleep waits for something to poll, an event, or the next thing that is due.
+func (m *monitor) sleep() {
+	if m.n.broken.Load() {
+		select {
+		case <-m.kick:
+		case <-m.n.stopping:
+		}
+		return
+	}
+	due := min(m.nextTick, m.live.due())
+	for _, s := range m.syncs {
+		due = min(due, s.giveUp)
+	}
+	err := m.cons.WaitUntil(context.Background(), due)
+	if err != nil && !errors.Is(err, ring.ErrInterrupted) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		m.trouble(err)
+	}
+	m.n.count.wakeups.Add(1)
+}
+
+// trouble deals with an error of Poll or Wait. Damage is stepped over; what is
+// beyond that ends every pipe. Either way the monitor lives, and Stop works.
+func (m *monitor) trouble(err error) {
+	n := m.n
+	switch {
+	case errors.Is(err, ring.ErrCorrupt):
+		n.count.damages.Add(1)
+		skipped, resyncErr := m.cons.Resync()
+		n.log.Error("damage in the segment", "error", err, "skipped granules", skipped)
+		if resyncErr != nil {
+			m.giveUp(resyncErr)
+		}
+	case errors.Is(err, shm.ErrFault):
+		m.giveUp(err)
+	default:
+		// The kernel would not say who is alive. That may pass.
+		if more, ok := n.pingLog.allow(); ok {
+			n.log.Error("monitor is hindered", "error", err, "unreported", more)
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-n.stopping:
+		}
+	}
+}
+
+func (m *monitor) giveUp(err error) {
+	n := m.n
+	n.log.Error("segment is damaged beyond repair", "error", err)
+	n.broken.Store(true)
+	end := fmt.Errorf("%w: %w", ErrBroken, err)
+	n.pipes.each(func(rcv *Receiver) { m.queueEnd(rcv, end) })
+}
+
+// countRest counts the messages that Stop leaves in the ring. The goroutine has
+// ended, and Stop has the consumer.
+func (m *monitor) countRest() (count uint64) {
+	mark, err := m.n.ring.Frontier()
+	if err != nil || m.n.broken.Load() {
+		return 0
+	}
+	for int64(m.cons.Position()-mark) < 0 {
+		polled, err := m.cons.Poll(1<<10, func(f ring.Frame) ring.Action {
+			if kind, _, _, ok := wire.UnpackMeta(f.Meta); ok && (kind == wire.Data || kind == wire.Last) {
+				count++
+			}
+			return ring.Continue
+		})
+		if polled == 0 || err != nil {
+			break
+		}
+	}
+	return count
+}

@@ -1,0 +1,158 @@
+package router
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/shmrouter/shmrouter/internal/wire"
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+// A router that resumes gives space back only when what was in it has been
+// handled, so that the next router finds everything else. The unit is a Poll.
+//
+//	monitor:  Poll, each message holds the ref ─▶ publish: position, its own hold given back
+//	anybody:  handled ─▶ done; the last one of the oldest refs releases them
+
+// releaseRef is what a Poll of a router that resumes delivered, until it is handled.
+type releaseRef struct {
+	run     *run
+	pos     uint64 // behind the Poll; set by publish
+	pending atomic.Int64
+	marks   []seqMark
+}
+
+// seqMark is the number of the last message of a pipe in a Poll.
+type seqMark struct {
+	rcv *Receiver
+	seq uint64
+}
+
+func newReleaseRef(n *run) *releaseRef {
+	h := &releaseRef{run: n}
+	h.pending.Store(1) // the monitor's own, until publish
+	return h
+}
+
+// hold counts one message of rcv. Monitor only. A nil ref does nothing.
+func (h *releaseRef) hold(rcv *Receiver) {
+	if h == nil {
+		return
+	}
+	h.pending.Add(1)
+	if rcv.marked != h {
+		rcv.marked, rcv.markedAt = h, len(h.marks)
+		h.marks = append(h.marks, seqMark{rcv: rcv})
+	}
+	h.marks[rcv.markedAt].seq = rcv.seq
+}
+
+// publish is called by the monitor when the Poll is over.
+func (h *releaseRef) publish(pos uint64) {
+	h.pos = pos
+	h.run.mu.Lock()
+	h.run.releases = append(h.run.releases, h)
+	h.run.mu.Unlock()
+	h.done()
+}
+
+// done is called once for every message, when it was handled, discarded, or
+// taken. A nil ref does nothing.
+func (h *releaseRef) done() {
+	if h != nil && h.pending.Add(-1) == 0 {
+		h.run.releaseHandled()
+	}
+}
+
+// releaseHandled releases the oldest refs that are done with.
+func (n *run) releaseHandled() {
+	n.withSegment(func() error {
+		var last *releaseRef
+		for len(n.releases) > 0 && n.releases[0].pending.Load() == 0 {
+			last = n.releases[0]
+			n.releases[0] = nil
+			n.releases = n.releases[1:]
+			for _, m := range last.marks {
+				// Before head moves: a number that is too new is put right by the
+				// message that then comes again.
+				if n.dir.Word(m.rcv.index).ID() == m.rcv.id {
+					n.dir.SetReleased(m.rcv.index, m.seq)
+				}
+			}
+		}
+		if last == nil {
+			return nil
+		}
+		if len(n.releases) == 0 {
+			n.releases = nil
+		}
+		return n.cons.Release(last.pos)
+	})
+}
+
+// takeOver opens the segment of a router before this one.
+func (n *run) takeOver(seg *shm.Segment) (err error) {
+	defer func() {
+		if err != nil {
+			n.closeRing()
+		}
+	}()
+	if n.ring, err = ring.Open(seg); err != nil {
+		return err
+	}
+	off, size := n.ring.User()
+	if n.dir, err = wire.Open(seg, off, size); err != nil {
+		return err
+	}
+	if !n.dir.Resume() {
+		return fmt.Errorf("%w: %s", ErrNotResumable, n.opts.path)
+	}
+	return n.consume()
+}
+
+// adopt enters the pipes of the router before this one into the book.
+func (n *run) adopt() error {
+	if s := n.dir.State(); s != wire.Running {
+		return fmt.Errorf("%w: %s says %s", ErrNotResumable, n.opts.path, s)
+	}
+	frontier, err := n.ring.Frontier()
+	if err != nil {
+		return err
+	}
+	m := n.mon
+	m.newUntil = frontier
+	n.dir.RaiseLife()
+	for i := range uint32(n.dir.Len()) {
+		e := n.dir.Load(i)
+		if e.State() == wire.PipeFree || e.State() > wire.PipeEnded {
+			n.pipes.free = append(n.pipes.free, i)
+			continue
+		}
+		if n.pipes.byID[e.ID()] != nil {
+			return fmt.Errorf("%w: id %d twice", wire.ErrDamaged, e.ID())
+		}
+		rcv := n.add(i, e.ID())
+		rcv.seq, rcv.resumed = e.Released, true
+		if e.Flags&wire.Closed != 0 {
+			rcv.closed = true
+			delete(n.pipes.byID, rcv.id)
+			n.pipes.open--
+			n.awaited.Add(-1)
+		}
+		if e.State() == wire.PipeEnded {
+			m.live.end(m, lateEnd{rcv: rcv})
+		}
+	}
+	n.pipes.next = n.pipes.size // the free ones are all in the list
+	// A worker may have died meanwhile, unseen by anybody.
+	var held []int
+	for slot := range ring.MaxSlots {
+		if n.ring.SlotInfo(slot).Instance != 0 {
+			m.live.compare(m, slot)
+			held = append(held, slot)
+		}
+	}
+	m.live.suspect(m, held...)
+	return nil
+}
