@@ -15,9 +15,11 @@ const spinMin = 2 * time.Microsecond
 // a lost wake cannot hide behind it.
 var idleNap = int64(100 * time.Millisecond)
 
-// Wait blocks until there is something to poll. It spins for a short adaptive
-// time and then sleeps. Errors: ctx's, ErrInterrupted, os.ErrClosed, and those
-// of Poll. A context without an end costs nothing.
+// Wait blocks until a record in front can be polled. That may be one that is
+// only stepped over (a pad, an aborted claim), so the Poll behind it may find
+// no message. It spins for a short adaptive time and then sleeps. Errors: ctx's,
+// ErrInterrupted, os.ErrClosed, and those of Poll. A context without an end
+// costs nothing.
 func (c *Consumer) Wait(ctx context.Context) error { return c.WaitUntil(ctx, 0) }
 
 // WaitUntil is Wait with a deadline on the clock of shm.Now, in nanoseconds;
