@@ -97,6 +97,7 @@ func TestNothingLeaks(t *testing.T) {
 		cycle(i)
 		if i == 100 {
 			most = holds(t)
+			most.threads += 4 // the runtime keeps those that a busy moment made it start
 		}
 	}
 	runtime.GC()

@@ -1,0 +1,25 @@
+// Package stress puts a router under stress and judges it from outside: worker
+// processes send messages of all sizes while they are killed, replaced, stopped
+// and continued, and every message is compared with what its worker noted down
+// beside the router, in memory that the code under test never sees.
+//
+// A message's life, and where it is told:
+//
+//	message.go    what the n-th message of a worker looks like: both ends know
+//	diary.go      a worker's notes: before and after each send
+//	worker.go     the process that sends
+//	send.go       its ways to send
+//	fleet.go      the workers as the main process sees them: launched, replaced
+//	member.go     one of them
+//	killer.go     SIGKILL, also inside a claim; SIGSTOP and SIGCONT
+//	lane.go       what arrived from one worker: lost, torn, duplicated, reordered
+//	book.go       all lanes together
+//	meter.go      how long it took, and what stood in the way
+//	lateness.go   whether this process itself could run
+//	quiet.go      after the last kill: are wakes still there?
+//	run.go        the phases of a run, from the first launch to the verdict
+//	watchdog.go   no progress is a verdict too
+//	report.go     the figures, as a table and as JSON
+//
+// A worker is named by its seat, 0 to workers-1, and its incarnation there, from 1.
+package stress

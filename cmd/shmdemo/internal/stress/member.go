@@ -1,0 +1,83 @@
+package stress
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/shmrouter/shmrouter/router"
+)
+
+// member is one incarnation.
+type member struct {
+	seat, incarnation int
+	claims            bool
+
+	diary  *diary
+	stderr *os.File
+	worker *router.Worker
+	pipe   *router.Receiver
+	lane   *lane // guarded by the book's mutex
+
+	killed    atomic.Bool   // we did
+	isStopped atomic.Bool   // see meter.stopping
+	ended     chan struct{} // closed when the pipe's end was told
+	end       error         // before ended is closed, the loop's
+
+	mu   sync.Mutex // for the diary, which is unmapped when the member is settled
+	gone bool       // guarded by mu
+}
+
+func (m *member) endOfPipe(err error) {
+	m.end = err
+	close(m.ended)
+}
+
+// judgeEnd compares what the router said about the end with what happened.
+func (m *member) judgeEnd(exit error) (complaints []string) {
+	var died *router.PeerError
+	killed, stopping := m.killed.Load(), m.diary.page.stopping.Load() != 0
+	isDeath := errors.As(m.end, &died)
+	if exit != nil && !killed {
+		complaints = append(complaints, fmt.Sprintf("failed: %v: %s", exit, m.lastWords()))
+	}
+	switch {
+	case m.end == nil && !stopping:
+		complaints = append(complaints, "was killed, and its receiver was told that it stopped")
+	case m.end != nil && !isDeath:
+		complaints = append(complaints, fmt.Sprintf("ended with an unexpected error: %v", m.end))
+	case isDeath && died.State == nil:
+		complaints = append(complaints, "died, and its receiver was not told how")
+	case m.end != nil && exit == nil:
+		complaints = append(complaints, fmt.Sprintf("stopped, and its receiver was told that it died: %v", m.end))
+	}
+	return complaints
+}
+
+// lastWords returns the start of what the worker wrote to stderr.
+func (m *member) lastWords() string {
+	b, _ := io.ReadAll(io.NewSectionReader(m.stderr, 0, 2000))
+	return strings.TrimSpace(string(b))
+}
+
+// order tells the worker what to do.
+func (m *member) order(o uint64) { m.note(func(p *diaryPage) { p.order.Store(o) }) }
+
+// note calls fn with the worker's diary, unless the member is settled.
+func (m *member) note(fn func(*diaryPage)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.gone {
+		fn(m.diary.page)
+	}
+}
+
+func (m *member) did(o uint64) (yes bool) {
+	yes = true
+	m.note(func(p *diaryPage) { yes = p.did.Load() == o })
+	return yes
+}

@@ -1,0 +1,177 @@
+package stress
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/shmrouter/shmrouter/sender"
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+// The ways to send. Claims and whatever has to be cut leave most of them out.
+const (
+	wayBatch    = 16 // one in so many is a batch
+	wayTry      = 16 // tries until there is room
+	wayDeadline = 32 // gives up soon, and sends again
+	wayAbort    = 64 // a claim is given back first
+)
+
+// next sends the next message, or the next few as a batch: intent, send,
+// acknowledgement.
+func (w *worker) next() error {
+	n, r := w.n+1, w.plan.random(w.n+1, saltOp)
+	size, way := w.plan.size(n), below(r, 64)
+	switch {
+	case size > w.Sizes.Frame:
+		return w.copying(n, size, w.s.Send)
+	case w.Claims:
+		if way < 64/wayAbort {
+			if err := w.abort(size); err != nil {
+				return err
+			}
+		}
+		return w.claiming(n, size, mix(r))
+	case way < 64/wayBatch:
+		return w.batch(n, 2+int(below(mix(r), 7)))
+	case way < 64/wayBatch+64/wayTry:
+		return w.copying(n, size, w.try)
+	case way < 64/wayBatch+64/wayTry+64/wayDeadline:
+		return w.copying(n, size, w.impatient)
+	}
+	return w.copying(n, size, w.s.Send)
+}
+
+// copying sends message n from memory of its own.
+func (w *worker) copying(n uint64, size int, send func(context.Context, []byte) error) error {
+	if cap(w.buf) < size {
+		w.buf = make([]byte, size)
+	}
+	b := w.buf[:size]
+	w.plan.fill(b, n)
+	w.page.sent.Store(n)
+	w.plan.seal(b, n, shm.Now())
+	if err := send(w.ctx, b); err != nil {
+		return err
+	}
+	w.acknowledge(n)
+	return nil
+}
+
+func (w *worker) acknowledge(n uint64) {
+	w.page.acked.Store(n)
+	w.n = n
+}
+
+func (w *worker) try(ctx context.Context, b []byte) error {
+	for {
+		if err := w.s.TrySend(b); !errors.Is(err, sender.ErrFull) {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		w.sleep(50 * time.Microsecond)
+	}
+}
+
+// impatient relies on a Send that has given up not to have sent anything.
+func (w *worker) impatient(ctx context.Context, b []byte) error {
+	for wait := 200 * time.Microsecond; ; wait *= 2 {
+		short, cancel := context.WithTimeout(ctx, wait)
+		err := w.s.Send(short, b)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// batch sends message n and those behind it, in one, as far as they are small.
+func (w *worker) batch(n uint64, most int) error {
+	var msgs [][]byte
+	room := min(w.Sizes.Frame/2, 16<<10)
+	if cap(w.buf) < room {
+		w.buf = make([]byte, room)
+	}
+	last, rest := n-1, w.buf[:room]
+	for len(msgs) < most && (w.Quota == 0 || last+1+w.Reserve <= w.Quota) {
+		size := w.plan.size(last + 1)
+		if size > len(rest) || size > 1024 {
+			break
+		}
+		last++
+		b := rest[:size:size]
+		rest = rest[size:]
+		w.plan.fill(b, last)
+		msgs = append(msgs, b)
+	}
+	if len(msgs) < 2 {
+		return w.copying(n, w.plan.size(n), w.s.Send)
+	}
+	w.page.sent.Store(last)
+	now := shm.Now()
+	for i, b := range msgs {
+		w.plan.seal(b, n+uint64(i), now)
+	}
+	if err := w.s.SendBatch(w.ctx, msgs); err != nil {
+		return err
+	}
+	w.acknowledge(last)
+	return nil
+}
+
+// claiming writes message n in place. If the killer wants it to, it calls and
+// waits for the end at one of three points: nothing written, half, everything.
+func (w *worker) claiming(n uint64, size int, r uint64) error {
+	w.page.sent.Store(n)
+	now := shm.Now()
+	c, err := w.s.Claim(w.ctx, size)
+	if err != nil {
+		return err
+	}
+	defer c.Abort()
+	b, point := c.Bytes(), below(r, 3)
+	if point == 0 {
+		w.await(n)
+	}
+	w.plan.fill(b, n)
+	if point == 1 {
+		w.await(n)
+	}
+	w.plan.seal(b, n, now)
+	if point == 2 {
+		w.await(n)
+	}
+	if err := c.Commit(); err != nil {
+		return err
+	}
+	w.acknowledge(n)
+	return nil
+}
+
+// holdTime is how long a worker waits for the killer inside its claim.
+const holdTime = int64(25 * time.Millisecond)
+
+func (w *worker) await(n uint64) {
+	if w.page.lure.Load() == 0 {
+		return
+	}
+	w.page.hold.Store(n)
+	for end := shm.Now() + holdTime; shm.Now() < end && w.page.lure.Load() != 0; {
+		time.Sleep(50 * time.Microsecond)
+	}
+	w.page.hold.Store(0)
+}
+
+// abort claims and gives back, leaving something behind that nobody may see.
+func (w *worker) abort(size int) error {
+	c, err := w.s.Claim(w.ctx, size)
+	if err != nil {
+		return err
+	}
+	b := c.Bytes()
+	clear(b[:len(b)/2])
+	c.Abort()
+	return nil
+}

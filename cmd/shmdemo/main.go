@@ -1,0 +1,96 @@
+// Command shmdemo shows that the message router survives: it has worker processes
+// send messages of all sizes, kills them at any moment, replaces them, and
+// compares everything that arrives with what the workers noted down.
+//
+//	shmdemo                                  ten seconds of stress, a table, a verdict
+//	shmdemo --json --duration 1m --workers 32
+//	shmdemo --help
+//
+// Its exit status is 0 if nothing was wrong, 1 on any violation, 2 if it could not
+// run as asked.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
+	"github.com/shmrouter/shmrouter/ring"
+)
+
+// Exit statuses.
+const (
+	exitOK        = 0
+	exitViolation = 1
+	exitUsage     = 2
+)
+
+// cli is the command line. stress is what runs when no command is named.
+type cli struct {
+	Stress stressCmd `cmd:"" default:"withargs" help:"Kill and stop workers while they send, and judge what arrives (default)."`
+}
+
+// errViolation makes the exit status; what was wrong has been told.
+var errViolation = errors.New("the run has failed")
+
+// usageError says what is wrong with the command line.
+type usageError struct{ error }
+
+func main() {
+	if os.Getenv(stress.EnvWorker) != "" {
+		os.Exit(stress.Worker())
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	exit := -1
+	parser := kong.Must(&cli{},
+		kong.Name("shmdemo"),
+		kong.Description("Shows that the shared-memory message router survives. "+
+			"Exit status 0: nothing was wrong; 1: a violation; 2: could not run as asked."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exit = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Help(help),
+		kong.BindTo(stdout, (*output)(nil)), kong.Vars{"capacity": strconv.Itoa(ring.DefaultCapacity)},
+	)
+	ctx, err := parser.Parse(args)
+	if exit >= 0 { // help was asked for, and given
+		return exit
+	}
+	if err == nil {
+		err = ctx.Run()
+	}
+	var usage usageError
+	var parse *kong.ParseError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errViolation):
+		return exitViolation
+	case errors.As(err, &usage), errors.As(err, &parse):
+		fmt.Fprintf(stderr, "shmdemo: %v\nTry 'shmdemo --help'.\n", err)
+	default:
+		fmt.Fprintf(stderr, "shmdemo: %v\n", err)
+	}
+	return exitUsage
+}
+
+// help adds the flags of the command that runs when none is named.
+func help(o kong.HelpOptions, ctx *kong.Context) error {
+	if err := kong.DefaultHelpPrinter(o, ctx); err != nil || ctx.Selected() != nil {
+		return err
+	}
+	standard, err := kong.Trace(ctx.Kong, []string{"stress"})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(ctx.Stdout)
+	return kong.DefaultHelpPrinter(o, standard)
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
+	"github.com/shmrouter/shmrouter/ring"
+)
+
+// output is where a command's result goes.
+type output io.Writer
+
+// stressCmd is the command line of the stress run.
+type stressCmd struct {
+	Workers   int            `placeholder:"N" default:"4" help:"Worker processes at a time, 1 to 200 (${default})."`
+	Duration  *time.Duration `placeholder:"D" help:"How long the workers send (10s; without end if --messages is given)."`
+	Messages  uint64         `placeholder:"N" help:"How many messages are sent in all (no limit)."`
+	Size      sizeRange      `placeholder:"MIN:MAX" help:"Message length in bytes, spread evenly over the orders of magnitude (from none to more than a frame, mostly small)."`
+	KillEvery time.Duration  `placeholder:"D" default:"50ms" help:"Time between kills, 0 for none (${default})."`
+	StopEvery time.Duration  `placeholder:"D" default:"500ms" help:"Time between stops of a worker, 0 for none (${default})."`
+	Seed      uint64         `placeholder:"S" help:"Makes the same choices as the run that printed it (a new one)."`
+	Capacity  int64          `placeholder:"BYTES" default:"${capacity}" help:"Size of the ring, a power of two from 65536 to 1073741824 (${default})."`
+	Path      string         `placeholder:"FILE" help:"Put the segment into this file, which must not exist, best in /dev/shm (a nameless one in memory)."`
+	Patience  time.Duration  `placeholder:"D" default:"30s" help:"Without progress for so long, the run has failed (${default})."`
+	JSON      bool           `name:"json" help:"Write the result as one JSON object to stdout."`
+}
+
+const (
+	maxWorkers  = 200 // a ring has 255 slots, and one that has just been killed may still hold its own
+	maxSize     = 64 << 20
+	minPatience = time.Second
+)
+
+// sizeRange is a flag of the form MIN:MAX.
+type sizeRange struct {
+	given    bool
+	min, max int
+}
+
+// UnmarshalText parses MIN:MAX.
+func (r *sizeRange) UnmarshalText(text []byte) error {
+	lo, hi, ok := strings.Cut(string(text), ":")
+	a, errA := strconv.Atoi(lo)
+	b, errB := strconv.Atoi(hi)
+	if !ok || errA != nil || errB != nil || a < 0 || b < a || b > maxSize {
+		return fmt.Errorf("%q is not MIN:MAX with 0 <= MIN <= MAX <= %d", text, maxSize)
+	}
+	*r = sizeRange{true, a, b}
+	return nil
+}
+
+// Validate is called by kong when all flags are parsed.
+func (c *stressCmd) Validate() error {
+	switch {
+	case c.Workers < 1 || c.Workers > maxWorkers:
+		return fmt.Errorf("--workers %d is not between 1 and %d", c.Workers, maxWorkers)
+	case c.Duration != nil && *c.Duration <= 0:
+		return fmt.Errorf("--duration %v is not positive", *c.Duration)
+	case c.KillEvery < 0:
+		return fmt.Errorf("--kill-every %v is negative", c.KillEvery)
+	case c.StopEvery < 0:
+		return fmt.Errorf("--stop-every %v is negative", c.StopEvery)
+	case c.Patience < minPatience:
+		return fmt.Errorf("--patience %v is below %v", c.Patience, minPatience)
+	}
+	if _, _, err := ring.SegmentSize(ring.Options{Capacity: c.Capacity}); err != nil || c.Capacity == 0 {
+		return fmt.Errorf("--capacity %d: not a power of two from 65536 to 1073741824", c.Capacity)
+	}
+	return nil
+}
+
+func (c *stressCmd) config() stress.Config {
+	cfg := stress.Config{
+		Workers: c.Workers, Messages: c.Messages,
+		Sizes:     stress.Sizes{Given: c.Size.given, Min: c.Size.min, Max: c.Size.max},
+		KillEvery: c.KillEvery, StopEvery: c.StopEvery, Seed: c.Seed,
+		Capacity: c.Capacity, Path: c.Path, Patience: c.Patience,
+		Progress: os.Stderr, Live: isTerminal(os.Stderr),
+	}
+	switch {
+	case c.Duration != nil:
+		cfg.Duration = *c.Duration
+	case c.Messages == 0:
+		cfg.Duration = 10 * time.Second
+	}
+	return cfg
+}
+
+// Run carries out the run. The first signal ends it early: it is judged and told as
+// any other. After the second one nothing is waited for.
+func (c *stressCmd) Run(out output) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	r, err := stress.New(c.config())
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		r.Abandon()
+		fmt.Fprintln(os.Stderr, "shmdemo: given up without a verdict")
+		os.Exit(exitViolation)
+	}()
+	result := r.Do(ctx)
+	if c.JSON {
+		err = json.NewEncoder(out).Encode(result)
+	} else {
+		err = result.Print(out)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("writing the result: %w", err)
+	case !result.OK:
+		return errViolation
+	}
+	return nil
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil && os.Getenv("TERM") != "dumb"
+}
