@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"io/fs"
+	"runtime"
 
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
@@ -81,6 +82,11 @@ func (n *run) consume() (err error) {
 	opts := []ring.ConsumerOption{ring.WithOnStall(n.onStall), ring.WithOnSkip(n.onSkip)}
 	if n.opts.resume {
 		opts = append(opts, ring.WithManualRelease())
+	}
+	if runtime.GOMAXPROCS(0) <= 2 {
+		// On two processors a spinning monitor is in the loop's way, or in a
+		// worker's: see docs/decisions/0002-waiting.md.
+		opts = append(opts, ring.WithSpin(0))
 	}
 	n.cons, err = n.ring.Consume(opts...)
 	return err

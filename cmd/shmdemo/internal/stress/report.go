@@ -80,8 +80,9 @@ func (r *Run) result() *Result {
 	case s = <-stats:
 	case <-time.After(time.Second):
 	}
-	if r.delivered == 0 {
-		r.delivered, r.sending = r.arrived()
+	sending := r.sending.Load()
+	if sending == nil { // it hangs before that
+		sending = r.throughput()
 	}
 	a := r.book.account(r.fleet.present())
 	res := &Result{
@@ -93,8 +94,8 @@ func (r *Run) result() *Result {
 		PeakRSS: peakRSS(), Elapsed: shm.Now() - r.began,
 		Violations: a.violations,
 	}
-	if sec := r.sending.Seconds(); sec > 0 {
-		res.MessagesPerSecond, res.BytesPerSecond = float64(r.delivered)/sec, float64(r.bytes)/sec
+	if sec := sending.took.Seconds(); sec > 0 {
+		res.MessagesPerSecond, res.BytesPerSecond = float64(sending.messages)/sec, float64(sending.bytes)/sec
 	}
 	median, _ := r.meter.median()
 	res.PingMedian = int64(median)

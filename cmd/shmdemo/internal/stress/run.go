@@ -46,16 +46,13 @@ type Run struct {
 	killer  *killer
 	stopper *stopper
 
-	began     int64 // shm.Now
-	sending   time.Duration
-	delivered uint64 // until then
-	bytes     uint64
-	missing   uint64 // acknowledged, and given up by a drain
-	slowSends uint64
+	began   int64  // shm.Now
+	missing uint64 // acknowledged, and given up by a drain
 
 	now     atomic.Pointer[string] // the phase
-	verdict sync.Once              // whoever gives it, the run or its watchdog
-	doomed  chan *Result           // the watchdog's
+	sending atomic.Pointer[throughput]
+	verdict sync.Once    // whoever gives it, the run or its watchdog
+	doomed  chan *Result // the watchdog's
 }
 
 // Do carries out the run, once. It ends early, and in order, with ctx. Where the router hangs, so
@@ -63,15 +60,19 @@ type Run struct {
 // should then exit.
 func (r *Run) Do(ctx context.Context) *Result {
 	quit := make(chan struct{})
-	defer close(quit)
+	var shown sync.WaitGroup
+	defer func() {
+		close(quit)
+		shown.Wait() // or the display would write into what comes next
+	}()
 	go r.meter.lateness.watch(quit)
 	go r.watchdog(quit)
-	go r.display(quit)
+	shown.Go(func() { r.display(quit) })
 	orderly := make(chan *Result, 1)
 	go func() {
 		r.stress(ctx)
 		r.quiet()
-		r.delivered, r.sending = r.arrived()
+		r.sending.Store(r.throughput())
 		r.testWakes()
 		r.phase("dismissing")
 		r.fleet.dismiss()
@@ -144,11 +145,16 @@ func (r *Run) stress(ctx context.Context) {
 	trouble.Wait()
 }
 
-// arrived returns what has arrived so far, and how long it took.
-func (r *Run) arrived() (messages uint64, took time.Duration) {
+// throughput is what arrived while everybody was sending.
+type throughput struct {
+	messages, bytes uint64
+	took            time.Duration
+}
+
+// throughput counts until now.
+func (r *Run) throughput() *throughput {
 	a := r.book.account(nil)
-	r.bytes = a.bytes
-	return a.delivered, time.Duration(r.book.last.Load() - r.began)
+	return &throughput{a.delivered, a.bytes, time.Duration(r.book.last.Load() - r.began)}
 }
 
 // stop ends the router and looks whether it has counted anything that cannot be.
