@@ -493,7 +493,13 @@ func TestProcessConsumerKilled(t *testing.T) {
 			return err == nil
 		})
 		defer c.Close()
+		// The last of the killed may have taken everything already.
+		end, err := r.Frontier()
+		require.NoError(t, err)
 		next := -1
+		if released == total-1 && c.Position() == end {
+			next = total
+		}
 		for next < total {
 			require.NoError(t, c.Wait(ctx))
 			_, err := c.Poll(100, func(f ring.Frame) ring.Action {

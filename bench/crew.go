@@ -1,0 +1,205 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+const (
+	patienceAfter = 10 * time.Second // for what is left after the last sender has reported
+	patienceAll   = 2 * time.Minute  // for a whole run
+)
+
+// CrewOptions say who is to be measured.
+type CrewOptions struct {
+	Senders  int   // processes, 1 to MaxSenders; 0 means 1
+	Pinned   bool  // senders on one processor, receiver on another
+	Capacity int64 // of each ring in bytes; 0 means the default
+}
+
+// Crew is one receiving process and some that send, with all transports
+// between them. After an error it is of no further use, and has ended its
+// processes. Its methods are for one goroutine.
+type Crew struct {
+	receiver *process
+	senders  []*process
+	gauge    *Crew // measures the floor for a crew that is not pinned
+	patience time.Duration
+	closed   bool
+}
+
+// StartCrew starts the processes.
+func StartCrew(o CrewOptions) (_ *Crew, err error) {
+	o.Senders = max(o.Senders, 1)
+	if o.Senders > MaxSenders {
+		return nil, fmt.Errorf("bench: %d senders are too many", o.Senders)
+	}
+	w, err := newWiring(o.Senders, o.Capacity)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	c := &Crew{patience: patienceAfter}
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	far, near := twoCPUs()
+	place := func(cpu int) setup {
+		s := setup{Senders: o.Senders, CPU: -1}
+		if o.Pinned {
+			s.CPU = cpu
+		}
+		return s
+	}
+	s := place(max(near, far))
+	s.Receiver = true
+	if c.receiver, err = startProcess(s, w.receiver); err != nil {
+		return nil, err
+	}
+	for i, files := range w.senders {
+		s := place(far)
+		s.Index = i
+		p, err := startProcess(s, files)
+		if err != nil {
+			return nil, err
+		}
+		c.senders = append(c.senders, p)
+	}
+	if !o.Pinned && near >= 0 {
+		// To move the crew's own threads for each floor would disturb what is
+		// measured next.
+		c.gauge, err = StartCrew(CrewOptions{Pinned: true})
+	}
+	return c, err
+}
+
+// Result is one run as all its processes saw it.
+type Result struct {
+	N        uint64
+	Elapsed  time.Duration // first send to last receipt
+	Latency  *Latency      // of round trips
+	Mallocs  uint64        // in all processes
+	Switches int64         // times that any of them slept
+	CPU      time.Duration // of all of them
+}
+
+// PerMessage is the time for a message, or round trip, in nanoseconds.
+func (r Result) PerMessage() float64 { return float64(r.Elapsed) / float64(r.N) }
+
+func (r *Result) add(p Report) {
+	r.Mallocs += p.Mallocs
+	r.Switches += p.Switches
+	r.CPU += time.Duration(p.CPU)
+}
+
+// Stream sends N messages from all senders to the receiver.
+func (c *Crew) Stream(o Order) (Result, error) { return c.run(o, jobReceive, jobSend, c.senders) }
+
+// RoundTrip has sender 0 send N messages and wait for the answer to each.
+func (c *Crew) RoundTrip(o Order) (Result, error) { return c.run(o, jobEcho, jobPing, c.senders[:1]) }
+
+// Floor measures a round trip of two cache lines between the processors on
+// which a pinned crew's receiver and senders are, in nanoseconds: 0 where there
+// is only one processor.
+func (c *Crew) Floor() (ns float64, err error) {
+	if _, other := twoCPUs(); other < 0 {
+		return 0, nil
+	}
+	if c.gauge != nil {
+		return c.gauge.Floor()
+	}
+	_, reports, err := c.exchange(Order{}, jobFloorEcho, jobFloorPing, c.senders[:1])
+	if err != nil {
+		return 0, err
+	}
+	return reports[0].Floor, nil
+}
+
+func (c *Crew) run(o Order, receive, send Job, senders []*process) (Result, error) {
+	if o.Size < MinSize || o.N == 0 {
+		return Result{}, fmt.Errorf("bench: cannot send %d messages of %d bytes", o.N, o.Size)
+	}
+	got, sent, err := c.exchange(o, receive, send, senders)
+	if err != nil {
+		return Result{}, err
+	}
+	res := Result{N: o.N, Latency: sent[0].Latency}
+	first, last := sent[0].First, got.Last
+	if receive == jobEcho {
+		last = sent[0].Last // a round trip ends where it began
+	}
+	for _, s := range sent {
+		first = min(first, s.First)
+		res.add(s)
+	}
+	res.add(got)
+	res.Elapsed = time.Duration(last - first)
+	return res, nil
+}
+
+// exchange gives the receiver its order, then the senders theirs, and collects
+// the reports. On an error the crew is closed.
+func (c *Crew) exchange(o Order, receive, send Job, senders []*process) (got Report, sent []Report, err error) {
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	o.Job = receive
+	if err := c.receiver.order(o); err != nil {
+		return got, nil, err
+	}
+	if r, err := c.receiver.report(patienceAll); err != nil {
+		return got, nil, err
+	} else if !r.Ready {
+		return got, nil, errors.New("bench: the receiver has reported without being ready")
+	}
+	o.Job = send
+	for _, p := range senders {
+		if err := p.order(o); err != nil {
+			return got, nil, err
+		}
+	}
+	// The receiver's complaint comes first: where it stops receiving, the
+	// senders wait for room and never report.
+	sent = make([]Report, 0, len(senders))
+	for end := time.After(patienceAll); len(sent) < len(senders); {
+		select {
+		case r, ok := <-c.receiver.reports:
+			if !ok || r.Err != "" {
+				return got, nil, c.receiver.failure(r)
+			}
+			// Done before the senders said so; kept for later.
+			c.receiver.early = &r
+		case r, ok := <-senders[len(sent)].reports:
+			if !ok || r.Err != "" {
+				return got, nil, senders[len(sent)].failure(r)
+			}
+			sent = append(sent, r)
+		case <-end:
+			return got, nil, fmt.Errorf("bench: no reports within %v", patienceAll)
+		}
+	}
+	got, err = c.receiver.report(c.patience)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w: %d were sent, and the receiver still waits %v later", ErrBadMessage, o.N, c.patience)
+	}
+	return got, sent, err
+}
+
+// Close ends the processes.
+func (c *Crew) Close() {
+	c.closed = true
+	for _, p := range append(c.senders, c.receiver) {
+		if p != nil {
+			p.close()
+		}
+	}
+	if c.gauge != nil {
+		c.gauge.Close()
+	}
+}
