@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -200,8 +199,8 @@ func TestProcessSoak(t *testing.T) {
 			require.LessOrEqual(t, total, intended)
 			st, err := r.Stats()
 			require.NoError(t, err)
-			t.Log(fmt.Sprintf("%d workers killed; %d intended, %d delivered, %d acknowledged; %d claims skipped by the consumer, %d swept",
-				len(all), intended, total, acknowledged, s.SkippedDead, st.Swept))
+			t.Logf("%d workers killed; %d intended, %d delivered, %d acknowledged; %d claims skipped by the consumer, %d swept",
+				len(all), intended, total, acknowledged, s.SkippedDead, st.Swept)
 			assert.GreaterOrEqual(t, s.SkippedDead+st.Swept, uint64(inClaim), "each of them left an open claim")
 		})
 	}

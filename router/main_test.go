@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -341,11 +340,10 @@ func checkBody(t testing.TB, i int, b []byte) {
 
 // remote is a sender in another process, which does what it is told.
 type remote struct {
-	t    testing.TB
-	w    *Worker
-	in   *json.Encoder
-	out  *bufio.Scanner
-	done []io.Closer
+	t   testing.TB
+	w   *Worker
+	in  *json.Encoder
+	out *bufio.Scanner
 }
 
 type order struct {
