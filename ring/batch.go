@@ -9,7 +9,8 @@ import "context"
 
 // TryBatch sends copies of the messages as one record, which they must not
 // make larger than MaxFrame (counted in granules, at least one each). meta
-// gives the meta value of message i; nil means 0 for all. No messages: nothing
+// gives the meta value of message i, the same each time it is asked; nil means
+// 0 for all. No messages: nothing
 // is sent, and the error is nil. Errors are those of TrySend.
 func (p *Producer) TryBatch(msgs [][]byte, meta func(i int) uint64) error {
 	if len(msgs) == 0 {
@@ -18,7 +19,7 @@ func (p *Producer) TryBatch(msgs [][]byte, meta func(i int) uint64) error {
 	if err := p.checkBatch(msgs, meta); err != nil {
 		return err
 	}
-	return p.guarded(func() error { return p.sendBatch(msgs, meta) })
+	return p.sending(func() error { return p.sendBatch(msgs, meta) })
 }
 
 // SendBatch is TryBatch that waits for room like Send.
@@ -63,6 +64,12 @@ func (p *Producer) sendBatch(msgs [][]byte, meta func(int) uint64) error {
 	if err != nil {
 		return err
 	}
+	p.filling.pos, p.filling.g = pos, g
+	defer func() { // meta may panic
+		if p.filling.g != 0 {
+			p.giveBack()
+		}
+	}()
 	var total uint64
 	at := pos
 	for i, m := range msgs {
@@ -71,6 +78,7 @@ func (p *Producer) sendBatch(msgs [][]byte, meta func(int) uint64) error {
 		at += granulesFor(len(m))
 		total += uint64(len(m))
 	}
+	p.filling.g = 0
 	if err := p.commit(pos, g); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 //	behind head nothing is BUSY, and no word belongs to a lap still to come
 //	owner, turn and sleep words are in range
 func (r *Ring) Check() error {
-	return r.seg.Guarded(func() error {
+	return r.access(func() error {
 		const tries = 100
 		var err error
 		for range tries {
@@ -127,8 +127,8 @@ func (r *Ring) checkControl(head uint64) error {
 	if s := sleepWord(r.sleep.Load()); s.mode() > stuck {
 		return &CorruptError{head, uint64(s), fmt.Sprintf("sleep mode %d", s.mode())}
 	}
-	if t := r.turn.Load() & 0xff; r.turn.Load() != 0 && t == 0 {
-		return &CorruptError{head, r.turn.Load(), "turn without a slot"}
+	if t := r.turn.Load(); t != 0 && t&0xff == 0 {
+		return &CorruptError{head, t, "turn without a slot"}
 	}
 	return nil
 }

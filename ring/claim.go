@@ -2,8 +2,11 @@ package ring
 
 import (
 	"context"
+	"errors"
 	"os"
 	"runtime"
+
+	"github.com/shmrouter/shmrouter/shm"
 )
 
 // Claim is space in the ring that its holder fills in place. It is a value;
@@ -145,6 +148,9 @@ func (c Claim) CommitN(n int) error {
 		return os.ErrClosed
 	}
 	err := p.guarded(func() error { return p.finish(l.pos, l.g, n, l.m) })
+	if errors.Is(err, shm.ErrFault) {
+		p.guarded(func() error { return p.abort(l.pos, l.g) }) // the header may be there still
+	}
 	c.end()
 	return err
 }
@@ -196,8 +202,5 @@ func (c Claim) end() {
 	c.l.gen++
 	c.l.g = 0
 	p.lease = c.l
-	storeRelaxed(&p.open, p.open.Load()-1)
-	if p.a.closed.Load() {
-		p.a.lastOut()
-	}
+	p.exit()
 }

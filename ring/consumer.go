@@ -3,6 +3,7 @@ package ring
 import (
 	"errors"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,8 +44,10 @@ type Consumer struct {
 
 	pos      atomic.Uint64 // next record; stored by the consumer only
 	inner    uint64        // granules of it that were delivered already (batches)
-	released uint64        // head as last stored
+	released uint64        // head as last stored by Poll
 	manual   bool
+	polled   atomic.Uint64 // pos as of the end of the last Poll: what Release may take
+	freed    atomic.Uint64 // head as last stored by Release
 
 	front  front  // the claim that is in the way, see recover.go
 	counts counts // published now and then, see stats.go
@@ -57,6 +60,7 @@ type Consumer struct {
 	interrupted atomic.Bool
 	waiting     atomic.Uint64 // odd while in Wait
 	closed      atomic.Bool
+	inUse       sync.RWMutex // held for reading by methods for any goroutine, for writing by Close
 
 	onSkip  func(SkipEvent)
 	onStall func(StallEvent)
@@ -102,7 +106,9 @@ func (r *Ring) Consume(opts ...ConsumerOption) (*Consumer, error) {
 		locks.Close()
 		return nil, err
 	}
-	r.seg.Retain()
+	if err := r.seg.Retain(); err != nil {
+		return nil, errors.Join(err, locks.Close())
+	}
 	c := &Consumer{view: &r.view, ring: r, locks: locks, spinMax: 50 * time.Microsecond}
 	for _, o := range opts {
 		o(c)
@@ -124,6 +130,8 @@ func (c *Consumer) takeOver() error {
 	pos := c.head.Load()
 	c.pos.Store(pos)
 	c.released = pos
+	c.polled.Store(pos)
+	c.freed.Store(pos)
 	c.counts.load(c.seg)
 	pid := os.Getpid()
 	start, _ := shm.ProcessStart(pid)
@@ -136,7 +144,10 @@ func (c *Consumer) takeOver() error {
 }
 
 // Poll calls fn for the messages that are there, limit at most, and returns
-// how many were consumed. It never blocks. Their space is released at the end,
+// how many were consumed. It never blocks. 0 does not mean that the ring is
+// empty: an open claim may be in front, of a process whose death has yet to be
+// noticed too. Who wants all that was sent polls and waits until Position has
+// reached a Frontier. A limit below 1 consumes nothing. Their space is released at the end,
 // once, also when fn panics: what was delivered, the message of the panic
 // included, is consumed then, and the panic goes on to the caller.
 //
@@ -149,11 +160,12 @@ func (c *Consumer) Poll(limit int, fn func(Frame) Action) (n int, err error) {
 		return 0, os.ErrClosed
 	}
 	if c.named {
-		err = c.seg.Guarded(func() (err error) {
-			n, err = c.poll(limit, fn)
+		before := c.counts.messages
+		err = c.seg.Guarded(func() error {
+			_, err := c.poll(limit, fn)
 			return err
 		})
-		return n, err
+		return int(c.counts.messages - before), err // also where a fault cut it short
 	}
 	return c.poll(limit, fn)
 }
@@ -164,7 +176,9 @@ func (c *Consumer) poll(limit int, fn func(Frame) Action) (n int, err error) {
 	if c.polls%publishEvery == 0 {
 		c.counts.publish(c.seg)
 	}
-	for n < limit {
+	// Records that are stepped over count for nothing in limit, so they are
+	// bounded by themselves: a Poll goes once round the ring at most.
+	for steps := uint64(0); n < limit && steps <= c.size; steps++ {
 		pos := c.pos.Load()
 		w := c.load(pos) // the only load of it: all that follows uses the copy
 		age := w.age(c.tag(pos))
@@ -172,7 +186,7 @@ func (c *Consumer) poll(limit int, fn func(Frame) Action) (n int, err error) {
 			return n, nil // not claimed yet: empty
 		}
 		g := w.granules()
-		if age > 0 || !c.valid(pos, g) || w.is(free) {
+		if age > 0 || !c.valid(pos, g) || w.is(free) || w.owner() == ownerNone && !w.is(skip) {
 			return n, c.damage(pos, w)
 		}
 		switch w.state() {
@@ -265,7 +279,9 @@ func (c *Consumer) pass(pos, g uint64) {
 // settle releases what was consumed. It is deferred, so that it runs when a
 // handler panics.
 func (c *Consumer) settle() {
-	if pos := c.pos.Load(); pos != c.released && !c.manual {
+	pos := c.pos.Load()
+	storeRelaxed(&c.polled, pos)
+	if pos != c.released && !c.manual {
 		c.released = pos
 		c.makeRoom(pos)
 	}
@@ -275,16 +291,18 @@ func (c *Consumer) settle() {
 // after a Poll. One goroutine at a time may call it, beside the one that polls.
 // Errors: ErrNotManual, ErrRelease, os.ErrClosed.
 func (c *Consumer) Release(pos uint64) error {
+	c.inUse.RLock()
+	defer c.inUse.RUnlock()
 	switch {
 	case c.closed.Load():
 		return os.ErrClosed
 	case !c.manual:
 		return ErrNotManual
+	case int64(pos-c.freed.Load()) < 0 || int64(c.polled.Load()-pos) < 0:
+		return ErrRelease
 	}
+	c.freed.Store(pos)
 	return c.seg.Guarded(func() error {
-		if int64(pos-c.head.Load()) < 0 || int64(c.pos.Load()-pos) < 0 {
-			return ErrRelease
-		}
 		c.makeRoom(pos)
 		return nil
 	})
@@ -313,6 +331,8 @@ func (c *Consumer) Close() error {
 	if c.closed.Swap(true) {
 		return os.ErrClosed
 	}
+	c.inUse.Lock()
+	defer c.inUse.Unlock()
 	raceRelease(c.token)
 	err := c.seg.Guarded(func() error {
 		c.counts.publish(c.seg)

@@ -82,18 +82,6 @@ func (v *view) ringFor(near uint64, rung *uint64) {
 	}
 }
 
-// Kick wakes the consumer if it sleeps, whatever there is to do: for news that
-// travels outside the ring. A consumer on its way to sleep may miss it until
-// its idle time limit; what must not be missed has to be sent.
-func (p *Producer) Kick() {
-	p.guarded(func() error {
-		if s := sleepWord(p.sleep.Load()); s.mode() != awake {
-			shm.FutexWake(p.doorbellWord(s.position(p.head.Load())), 1)
-		}
-		return nil
-	})
-}
-
 // nap is the consumer's half: it sleeps on the word w that it saw at pos until
 // that word changes, somebody rings, or the deadline (shm.Now nanoseconds)
 // passes. It may return early; the caller looks again.

@@ -20,9 +20,9 @@ var (
 	// ErrClaimDone is returned by the second Commit of a claim, by a Commit
 	// after Abort, and by methods of the zero Claim.
 	ErrClaimDone = errors.New("ring: claim already committed, aborted, or never made")
-	// ErrFenced is returned by a Commit that finds its claim taken away: the
-	// attachment was closed, or the segment was damaged. The message was not
-	// sent.
+	// ErrFenced is returned by a send or Commit that finds its claim taken away,
+	// which only damage or a Resync does to a living producer. The message was
+	// not sent.
 	ErrFenced = errors.New("ring: claim was taken away before it was committed")
 	// ErrRosterFull is returned by Attach when MaxSlots processes hold a slot.
 	ErrRosterFull = errors.New("ring: all producer slots are taken")
@@ -71,8 +71,9 @@ var (
 // ErrCorrupt is the class of every *CorruptError, for errors.Is.
 var ErrCorrupt = errors.New("ring: segment is corrupt")
 
-// CorruptError says where the ring's words contradict the protocol. Nothing
-// at or behind Position was touched; Consumer.Resync goes on behind the damage.
+// CorruptError says where the ring's words contradict the protocol. Position
+// is that of the record; of a batch, messages before the damage may have been
+// delivered. Consumer.Resync goes on behind it.
 type CorruptError struct {
 	Position uint64 // granules
 	Word     uint64 // the header word, or other word, as it was read

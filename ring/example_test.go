@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -105,20 +106,30 @@ func Example_logCollector() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	go func() { // all have ended: what they sent is there
+	ended := make(chan uint64, 1)
+	go func() { // all have ended: what they sent is there, up to the frontier
 		for range 3 {
 			<-exited
 		}
+		end, _ := r.Frontier()
+		ended <- end
 		c.Interrupt()
 	}()
 	var lines []string
-	for done := false; !done; {
-		done = c.Wait(context.Background()) != nil
-		for n := 1; n > 0; {
-			n, err = c.Poll(64, func(f ring.Frame) ring.Action {
-				lines = append(lines, string(f.Data)) // a copy: the frame is the ring's
-				return ring.Continue
-			})
+	for end := uint64(math.MaxUint64); c.Position() < end; {
+		switch err := c.Wait(context.Background()); err {
+		case nil:
+		case ring.ErrInterrupted:
+			end = <-ended
+		default:
+			log.Fatal(err)
+		}
+		_, err := c.Poll(64, func(f ring.Frame) ring.Action {
+			lines = append(lines, string(f.Data)) // a copy: the frame is the ring's
+			return ring.Continue
+		})
+		if err != nil {
+			log.Fatal(err)
 		}
 	}
 	slices.Sort(lines)

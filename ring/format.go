@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/bits"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -202,6 +203,19 @@ func (r *Ring) Identity() [16]byte { return r.identity }
 
 // User returns offset and size in bytes of the application's area.
 func (r *Ring) User() (off, size int64) { return r.userOff, r.userSize }
+
+// access runs f on the segment, which stays mapped meanwhile. Errors besides
+// those of f: os.ErrClosed, shm.ErrFault.
+func (r *Ring) access(f func() error) error {
+	if r.closed.Load() {
+		return os.ErrClosed
+	}
+	if err := r.seg.Retain(); err != nil {
+		return err
+	}
+	defer r.seg.Close()
+	return r.seg.Guarded(f)
+}
 
 // Close gives the reference to the segment back. Attachments and consumers
 // made from the Ring have their own. A second Close returns nil.

@@ -26,21 +26,33 @@ type Producer struct {
 
 	records, bytes uint64 // counted here, published by publish
 
+	filling struct{ pos, g uint64 } // the claim of a copying send under way; g 0: none
+
 	lease *lease        // spare holder for the next zero-copy claim
-	open  atomic.Uint64 // claims outstanding; stored by this producer only
+	open  atomic.Uint64 // claims outstanding and calls that wait; stored by this producer only
+	done  bool          // Close was called
 }
 
 // NewProducer makes a producer on the attachment's slot. Any goroutine may
-// call it. The Producer needs no closing; it ends with the attachment.
+// call it. A Producer ends with the attachment; who makes many of them closes
+// each. On a closed attachment its methods return os.ErrClosed.
 func (a *Attachment) NewProducer() *Producer {
 	p := &Producer{view: &a.ring.view, a: a, slot: a.slot}
 	p.id = uint64(a.slot+1) | a.producers.Add(1)<<8
-	p.guarded(func() error { // it may be anything behind head, 0 too
-		p.seen = a.ring.head.Load()
-		return nil
-	})
 	a.register(p)
 	return p
+}
+
+// Close takes the producer out of the attachment's books. Claims of it that are
+// open stay so until they end. A second Close returns os.ErrClosed.
+func (p *Producer) Close() error {
+	if p.done || p.a.closed.Load() {
+		return os.ErrClosed
+	}
+	p.done = true
+	p.publish()
+	p.a.forget(p)
+	return nil
 }
 
 // TrySend sends a copy of b, or returns an error without having sent anything:
@@ -52,7 +64,25 @@ func (p *Producer) TrySend(b []byte, meta uint64) error {
 	if err := p.check(len(b), meta); err != nil {
 		return err
 	}
-	return p.guarded(func() error { return p.send(b, meta) })
+	return p.sending(func() error { return p.send(b, meta) })
+}
+
+// sending runs a copying send; what it leaves behind by a fault is given back.
+func (p *Producer) sending(f func() error) error {
+	err := p.guarded(f)
+	if p.filling.g != 0 {
+		p.giveBack()
+	}
+	return err
+}
+
+// giveBack aborts the claim of a send that did not come to its commit: the
+// copy faulted, or a caller recovered from the panic that it ended in. Left
+// open it would be a living process's, and stop everybody.
+func (p *Producer) giveBack() {
+	f := p.filling
+	p.filling.g = 0
+	p.guarded(func() error { return p.abort(f.pos, f.g) })
 }
 
 // guarded runs f; where somebody may truncate the file, a fault becomes an
@@ -77,7 +107,7 @@ func (p *Producer) Send(ctx context.Context, b []byte, meta uint64) error {
 
 func (p *Producer) check(n int, meta uint64) error {
 	switch {
-	case p.a.closed.Load():
+	case p.done || p.a.closed.Load():
 		return os.ErrClosed
 	case uint64(n) > p.limit*Granule:
 		return ErrTooLarge
@@ -93,8 +123,10 @@ func (p *Producer) send(b []byte, meta uint64) error {
 	if err != nil {
 		return err
 	}
+	p.filling.pos, p.filling.g = pos, g
 	copy(p.view.bytes(pos, len(b)), b)
 	storeRelaxed(&p.entry(pos).info, makeInfo(len(b), meta))
+	p.filling.g = 0
 	if err := p.commit(pos, g); err != nil {
 		return err
 	}
@@ -106,7 +138,13 @@ func (p *Producer) send(b []byte, meta uint64) error {
 // of the hint, its own last position and head: each is the start of a record
 // or the first free granule, and each may lag.
 func (p *Producer) claim(g uint64) (uint64, error) {
+	if p.filling.g != 0 {
+		p.giveBack()
+	}
 	pos := max(p.hint.Load(), p.pos, p.seen)
+	if pos-p.seen > p.size {
+		pos = p.startNear(pos)
+	}
 	for range p.patience() {
 		w := p.load(pos)
 		switch age := w.age(p.tag(pos)); {
@@ -156,7 +194,21 @@ func (p *Producer) claim(g uint64) (uint64, error) {
 			return pos, nil
 		}
 	}
+	p.ring()
 	return 0, ErrFull
+}
+
+// startNear is for a start that looks further ahead of head than the ring is
+// long: the head seen last is old, or somebody has scribbled on the hint or on
+// head. What is wrong is left aside, so that the producer recovers when the
+// segment does.
+func (p *Producer) startNear(pos uint64) uint64 {
+	p.seen = p.head.Load()
+	if pos-p.seen > p.size {
+		pos = p.seen
+		p.pos, p.hinted = pos, pos
+	}
+	return pos
 }
 
 // fits reports whether a claim up to pos+g leaves head's granules alone, and,

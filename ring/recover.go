@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"os"
 	"time"
 
 	"github.com/shmrouter/shmrouter/shm"
@@ -55,7 +56,8 @@ type SkipEvent struct {
 // it. Nobody may take it away; the application may decide to kill the process.
 type StallEvent struct {
 	Slot     int
-	PID      int // as the producer sees itself; another pid namespace numbers differently
+	PID      int    // as the producer sees itself; another pid namespace numbers differently
+	Start    uint64 // its start time in clock ticks since boot, against a pid used again; 0 where /proc was missing
 	Position uint64
 	Age      time.Duration // since the consumer first saw it in front
 }
@@ -75,7 +77,7 @@ type front struct {
 // examine is called for a BUSY word in front. gone means that the word has
 // changed: look again.
 func (c *Consumer) examine(pos uint64, w header) (gone bool, err error) {
-	if w.owner() >= MaxSlots {
+	if w.owner() == ownerNone {
 		return false, corrupt(pos, w, "claim without an owner")
 	}
 	now := shm.Now()
@@ -120,7 +122,8 @@ func (c *Consumer) tellStall(now int64) {
 	}
 	f.told = 2 * age
 	pid := c.seg.Word32(rosterAt(f.word.owner()) + slotPID).Load()
-	c.onStall(StallEvent{Slot: f.word.owner(), PID: int(pid), Position: f.pos, Age: age})
+	start := c.seg.Word64(rosterAt(f.word.owner()) + slotStart).Load()
+	c.onStall(StallEvent{Slot: f.word.owner(), PID: int(pid), Start: start, Position: f.pos, Age: age})
 }
 
 // damage names what is wrong with the word in front.
@@ -130,6 +133,8 @@ func (c *Consumer) damage(pos uint64, w header) error {
 		return corrupt(pos, w, "newer lap in front of the consumer")
 	case w.is(free):
 		return corrupt(pos, w, "record without a state")
+	case w.owner() == ownerNone && !w.is(skip):
+		return corrupt(pos, w, "claim without an owner")
 	}
 	return corrupt(pos, w, "record does not fit its lap")
 }
@@ -141,6 +146,9 @@ func (c *Consumer) damage(pos uint64, w header) error {
 // lost; producers that hold claims there find them taken away, or fill space
 // that nobody reads.
 func (c *Consumer) Resync() (skipped uint64, err error) {
+	if c.closed.Load() {
+		return 0, os.ErrClosed
+	}
 	err = c.seg.Guarded(func() error {
 		pos := c.pos.Load()
 		to := c.nextRecord(pos)
@@ -148,8 +156,15 @@ func (c *Consumer) Resync() (skipped uint64, err error) {
 		storeRelaxed(&c.pos, to)
 		c.inner = 0
 		skipped = to - pos
-		if int64(c.hint.Load()-to) < 0 {
-			storeRelaxed(c.hint, to) // or senders would fill what was given up
+		if d := int64(c.hint.Load() - to); d < 0 || d > int64(c.size) {
+			c.hint.Store(to)
+		}
+		// What was given up must not be met again a lap later, and who still
+		// fills a claim there must not commit it unread.
+		for p := pos; p != to; p++ {
+			if c.load(p).age(c.tag(p)) >= 0 {
+				c.entry(p).word.Store(uint64(makeHeader(skip, c.tag(p), ownerNone, 0)))
+			}
 		}
 		c.settle()
 		return nil

@@ -54,10 +54,21 @@ func (p *Producer) whenRoom(ctx context.Context, g uint64, try func() error) err
 }
 
 func (p *Producer) untilRoom(ctx context.Context, g uint64, try func() error) error {
+	if err := p.enter(); err != nil {
+		return err
+	}
+	defer p.exit()
 	p.publish()
 	large := g >= p.size/largeFraction
 	defer p.turn.CompareAndSwap(p.id, 0)
+	asked := shm.Now()
 	for passed := 0; ; passed++ {
+		if now := shm.Now(); now-asked > roomNap {
+			asked = now
+			if err := p.a.buryTurn(); err != nil {
+				return err
+			}
+		}
 		if passed > 0 && (large || passed > patientTries) {
 			p.turn.CompareAndSwap(0, p.id)
 		}
@@ -77,12 +88,34 @@ func (p *Producer) WaitReleased(ctx context.Context, pos uint64) error {
 		return nil
 	}
 	return p.guarded(func() error {
+		if err := p.enter(); err != nil {
+			return err
+		}
+		defer p.exit()
 		err := released()
 		for err == ErrFull {
 			err = p.waitHead(ctx, released)
 		}
 		return err
 	})
+}
+
+// enter counts a call that may wait among the open claims, so that the segment
+// stays until it has left although the attachment is closed meanwhile.
+func (p *Producer) enter() error {
+	p.open.Store(p.open.Load() + 1)
+	if p.done || p.a.closed.Load() {
+		p.exit()
+		return os.ErrClosed
+	}
+	return nil
+}
+
+func (p *Producer) exit() {
+	p.open.Store(p.open.Load() - 1) // before the look at closed: Close stores that and then looks here
+	if p.a.closed.Load() {
+		p.a.lastOut()
+	}
 }
 
 // waitHead waits for head to move: it spins for a moment, then announces

@@ -2,7 +2,9 @@ package ring
 
 import (
 	"errors"
+	"math"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -57,24 +59,28 @@ func (r *Ring) Attach() (*Attachment, error) {
 // alive, also where its dead holder's claims stand in the ring: the sweep has
 // to come before anything else.
 func (r *Ring) join(locks *shm.Locks, slot int) (*Attachment, error) {
-	r.seg.Retain()
+	if err := r.seg.Retain(); err != nil {
+		return nil, errors.Join(err, locks.Close())
+	}
 	a := &Attachment{ring: r, locks: locks, slot: slot}
 	err := r.seg.Guarded(func() error {
+		// The name comes before the sweep: a claim of the slot that is in the
+		// way meanwhile is this process's doing, should it be stopped here.
+		pid := os.Getpid()
+		start, _ := shm.ProcessStart(pid) // 0 without /proc: for people to read
+		a.slotWord(slotStart).Store(start)
+		a.slotWord(slotPIDNS).Store(shm.PIDNamespace())
+		a.slotHalf(slotPID).Store(uint32(pid))
 		dead, err := a.sweep()
 		if err != nil {
 			return err
 		}
 		a.slotWord(slotSwept).Add(dead)
 		a.instance = a.slotHalf(slotInstance).Add(1)
-		pid := os.Getpid()
-		start, _ := shm.ProcessStart(pid) // 0 without /proc: for people to read
-		a.slotWord(slotStart).Store(start)
-		a.slotWord(slotPIDNS).Store(shm.PIDNamespace())
 		a.slotWord(slotJoined).Store(uint64(shm.Now()))
 		for _, off := range []int64{slotRecords, slotBytes, slotDropped} {
 			a.slotWord(off).Store(0)
 		}
-		a.slotHalf(slotPID).Store(uint32(pid))
 		return nil
 	})
 	if err != nil {
@@ -128,7 +134,11 @@ func (a *Attachment) buryTurn() error {
 	if t == 0 || t&0xff == uint64(a.slot+1) {
 		return nil
 	}
-	held, err := a.locks.Held(int64(t&0xff) - 1)
+	var held bool
+	var err error
+	if t&0xff != 0 { // otherwise garbage
+		held, err = a.locks.Held(int64(t&0xff) - 1)
+	}
 	if err == nil && !held {
 		a.ring.turn.CompareAndSwap(t, 0)
 	}
@@ -147,6 +157,16 @@ func (a *Attachment) Ring() *Ring { return a.ring }
 // ConsumerAlive asks the kernel whether a process holds the consumer's seat.
 func (a *Attachment) ConsumerAlive() (bool, error) { return a.locks.Held(lockConsumer) }
 
+// forget drops a producer that was closed, unless claims of it are open.
+func (a *Attachment) forget(p *Producer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p.open.Load() == 0 {
+		p.lease = nil
+		a.all = slices.DeleteFunc(a.all, func(q *Producer) bool { return q == p })
+	}
+}
+
 func (a *Attachment) register(p *Producer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -164,6 +184,7 @@ func (a *Attachment) Close() error {
 	if a.closed.Swap(true) {
 		return os.ErrClosed
 	}
+	shm.FutexWake(a.ring.roomEpisode, math.MaxInt32) // who waits for room leaves
 	return a.lastOut()
 }
 

@@ -100,9 +100,9 @@ type SlotInfo struct {
 
 // Stats reads the segment. Any process that has it open may do so at any time:
 // it takes no lock and changes nothing. Error: shm.ErrFault where a file was
-// truncated.
+// truncated, os.ErrClosed.
 func (r *Ring) Stats() (s Stats, err error) {
-	err = r.seg.Guarded(func() error {
+	err = r.access(func() error {
 		var n counts
 		n.load(r.seg)
 		s = Stats{
@@ -120,7 +120,7 @@ func (r *Ring) Stats() (s Stats, err error) {
 			s.Used = min(used*Granule, r.capacity)
 		}
 		for slot := range MaxSlots {
-			if info := r.SlotInfo(slot); info.Instance != 0 {
+			if info := r.slotInfo(slot); info.Instance != 0 {
 				s.Slots = append(s.Slots, info)
 				s.Swept += r.seg.Word64(rosterAt(slot) + slotSwept).Load()
 				s.Dropped += r.seg.Word64(rosterAt(slot) + slotDropped).Load()
@@ -131,8 +131,20 @@ func (r *Ring) Stats() (s Stats, err error) {
 	return s, err
 }
 
-// SlotInfo reads one seat of the roster, 0 to MaxSlots-1.
-func (r *Ring) SlotInfo(slot int) SlotInfo {
+// SlotInfo reads one seat of the roster. It is zero for a number that is not
+// one of 0 to MaxSlots-1, and where the segment cannot be read any more.
+func (r *Ring) SlotInfo(slot int) (info SlotInfo) {
+	if slot < 0 || slot >= MaxSlots {
+		return info
+	}
+	r.access(func() error {
+		info = r.slotInfo(slot)
+		return nil
+	})
+	return info
+}
+
+func (r *Ring) slotInfo(slot int) SlotInfo {
 	word := func(off int64) uint64 { return r.seg.Word64(rosterAt(slot) + off).Load() }
 	return SlotInfo{
 		Slot:         slot,
@@ -146,15 +158,22 @@ func (r *Ring) SlotInfo(slot int) SlotInfo {
 	}
 }
 
-// Head is the first position that is not released, in granules.
-func (r *Ring) Head() uint64 { return r.head.Load() }
+// Head is the first position that is not released, in granules; 0 where the
+// segment cannot be read any more.
+func (r *Ring) Head() (pos uint64) {
+	r.access(func() error {
+		pos = r.head.Load()
+		return nil
+	})
+	return pos
+}
 
 // Frontier is the first position that nobody had claimed at some instant
 // during the call, in granules: every record that was committed before the
 // call lies before it. It walks the table from the hint on. Any goroutine may
-// call it. Error: *CorruptError.
+// call it. Errors: *CorruptError, shm.ErrFault, os.ErrClosed.
 func (r *Ring) Frontier() (pos uint64, err error) {
-	err = r.seg.Guarded(func() error {
+	err = r.access(func() error {
 		pos = max(r.hint.Load(), r.head.Load())
 		for range r.patience() {
 			w := r.load(pos)

@@ -3,6 +3,7 @@ package ring
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -157,7 +158,8 @@ func (c *Consumer) doze(deadline int64) error {
 // hint ahead of a record that nobody claimed.
 func (c *Consumer) overtaken(pos uint64) error {
 	hint := c.hint.Load()
-	if w := c.load(pos); int64(hint-pos) > 0 && w.age(c.tag(pos)) < 0 {
+	// Positions stay below 2⁶³, so a hint that is damaged beyond that shows too.
+	if w := c.load(pos); hint > pos && w.age(c.tag(pos)) < 0 {
 		return corrupt(pos, w, "hint is ahead of a granule that was never claimed")
 	}
 	return nil
@@ -187,6 +189,14 @@ func (c *Consumer) wakeUntil(wait uint64, enough func() bool) {
 // dead one holds is given back, so that it keeps no room from those who only
 // try. Any goroutine may call it.
 func (c *Consumer) SlotAlive(slot int) (held bool, err error) {
+	c.inUse.RLock()
+	defer c.inUse.RUnlock()
+	switch {
+	case c.closed.Load():
+		return false, os.ErrClosed
+	case slot < 0 || slot >= MaxSlots:
+		return false, fmt.Errorf("ring: no slot %d", slot)
+	}
 	err = c.seg.Guarded(func() (err error) {
 		turn := c.turn.Load()
 		held, err = c.locks.Held(int64(slot))

@@ -55,7 +55,6 @@ func TestWhatWakes(t *testing.T) {
 				require.NoError(t, p.TrySend(nil, 0))
 			}},
 			"commit in mid ring": {1 << 29, func(t *testing.T, _ *ring.Ring, p *ring.Producer) { require.NoError(t, p.TrySend(nil, 0)) }},
-			"kick and commit":    {0, func(t *testing.T, _ *ring.Ring, p *ring.Producer) { p.Kick(); require.NoError(t, p.TrySend(nil, 0)) }},
 		} {
 			t.Run(name, func(t *testing.T) {
 				r := ringtest.New(t, kind, ringtest.Tiny)

@@ -276,10 +276,17 @@ func (m *monitor) trouble(err error) {
 	case errors.Is(err, ring.ErrCorrupt):
 		n.count.damages.Add(1)
 		skipped, resyncErr := m.cons.Resync()
-		n.log.Error("damage in the segment", "error", err, "skipped granules", skipped)
 		if resyncErr != nil {
 			m.giveUp(resyncErr)
 		}
+		// Somebody may go on spoiling it: neither the log nor a processor is
+		// theirs.
+		more, ok := n.damageLog.allow()
+		if ok {
+			n.log.Error("damage in the segment", "error", err, "skipped granules", skipped, "unreported", more)
+			return
+		}
+		m.pause()
 	case errors.Is(err, shm.ErrFault):
 		m.giveUp(err)
 	default:
@@ -287,10 +294,15 @@ func (m *monitor) trouble(err error) {
 		if more, ok := n.pingLog.allow(); ok {
 			n.log.Error("monitor is hindered", "error", err, "unreported", more)
 		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-n.stopping:
-		}
+		m.pause()
+	}
+}
+
+// pause keeps the monitor from spinning on what does not get better.
+func (m *monitor) pause() {
+	select {
+	case <-time.After(10 * time.Millisecond):
+	case <-m.n.stopping:
 	}
 }
 

@@ -72,6 +72,7 @@ type run struct {
 	final      ring.Stats // guarded by mu; as of Stop
 	discardLog rateLimit
 	pingLog    rateLimit
+	damageLog  rateLimit
 }
 
 // Start makes the segment and begins to route. Whatever fails, nothing is left
