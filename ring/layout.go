@@ -18,9 +18,9 @@ package ring
 //	88            4      granule        creator
 //	92            4      slots          creator
 //	96            8      checksum       creator
-//	4096          8      hint           producers, plain store
+//	4096          8      hint           producers, plain store; consumer: Resync
 //	4224          4      room waiters   producers; consumer swaps it to 0
-//	4352          8      turn           producers, CAS
+//	4352          8      turn           producers, CAS; consumer: a dead holder's to 0, CAS
 //	8192          8      head           consumer
 //	8320          8      sleep          consumer
 //	8448          4      room episode   consumer
@@ -30,7 +30,7 @@ package ring
 //	8600          8      consumer pidns consumer, once per take-over
 //	8704          64     counters       consumer, now and then
 //	12288         255×128 roster        the slot's owner
-//	45056         H×16   table          producers; consumer and sweep: BUSY→SKIP
+//	45056         H×16   table          producers; consumer and sweep: BUSY→SKIP; consumer: scrub, Resync
 //	data offset   H×64   data           the owner of the granules
 //	user offset   any    user area      the application
 //
