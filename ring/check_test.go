@@ -6,8 +6,8 @@ import (
 	"os"
 	"testing"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
-	"github.com/shmrouter/shmrouter/ring/ringtest"
 	"github.com/shmrouter/shmrouter/shm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -111,6 +111,7 @@ func TestConsumerMeetsDamage(t *testing.T) {
 		{"beyond the lap", 102, func(r *ring.Ring) { r.SetWord(102, ring.MakeHeader(ring.Skip, r.TagAt(102), 0, 2000)) }, []uint64{1}, 105},
 		{"no state", 100, func(r *ring.Ring) { r.SetWord(100, ring.MakeHeader(ring.Free, r.TagAt(100), 0, 2)) }, nil, 102},
 		{"message too long", 100, func(r *ring.Ring) { r.SetInfo(100, ring.MakeInfo(129, 0)) }, nil, 102},
+		{"message of nobody", 100, func(r *ring.Ring) { r.SetWord(100, ring.MakeHeader(ring.Commit, r.TagAt(100), ring.OwnerNone, 2)) }, nil, 102},
 		{"claim of nobody", 105, func(r *ring.Ring) { r.SetWord(105, ring.MakeHeader(ring.Busy, r.TagAt(105), ring.OwnerNone, 2)) }, []uint64{1}, 107},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -54,6 +54,7 @@ type Consumer struct {
 	polls  uint64
 
 	episode     uint64
+	longNap     int64 // SetIdle, nanoseconds
 	spinBudget  time.Duration
 	spinMax     time.Duration
 	gathering   gathering // see gather.go

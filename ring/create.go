@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"errors"
+	"fmt"
 	"os"
 
 	"github.com/shmrouter/shmrouter/shm"
@@ -67,7 +69,7 @@ func Create(path string, o Options) (*Ring, error) {
 func OpenPath(path string) (*Ring, error) {
 	seg, err := shm.OpenNamed(path)
 	if err != nil {
-		return nil, err
+		return nil, truncated(err)
 	}
 	defer seg.Close()
 	return Open(seg)
@@ -78,10 +80,19 @@ func OpenPath(path string) (*Ring, error) {
 func OpenFile(f *os.File) (*Ring, error) {
 	seg, err := shm.FromFile(f)
 	if err != nil {
-		return nil, err
+		return nil, truncated(err)
 	}
 	defer seg.Close()
 	return Open(seg)
+}
+
+// truncated marks a size that no segment has, which shm refuses before
+// the ring is looked at.
+func truncated(err error) error {
+	if errors.Is(err, shm.ErrSize) {
+		return fmt.Errorf("%w: %w", ErrTruncated, err)
+	}
+	return err
 }
 
 // File returns a descriptor of the segment to hand to another process, in

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
-	"github.com/shmrouter/shmrouter/ring/ringtest"
 	"github.com/shmrouter/shmrouter/shm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -195,6 +195,9 @@ func TestProcessStoppedInClaim(t *testing.T) {
 		for i, e := range stalls {
 			assert.Equal(t, slot, e.Slot)
 			assert.Equal(t, w.pid(), e.PID)
+			began, err := shm.ProcessStart(e.PID)
+			require.NoError(t, err)
+			assert.Equal(t, began, e.Start)
 			assert.EqualValues(t, 1, e.Position)
 			assert.GreaterOrEqual(t, e.Age, ring.StallAfter<<i)
 		}

@@ -51,6 +51,7 @@ func (r *Ring) SetHint(pos uint64)       { r.hint.Store(pos) }
 func (r *Ring) HintAt() uint64           { return r.hint.Load() }
 func (r *Ring) SetSleep(w uint64)        { r.sleep.Store(w) }
 func (r *Ring) SetTurn(w uint64)         { r.turn.Store(w) }
+func (r *Ring) TurnAt() uint64           { return r.turn.Load() }
 func (r *Ring) SetRoomWaiters(n uint32)  { r.roomWaiters.Store(n) }
 func (r *Ring) RoomWaiters() uint32      { return r.roomWaiters.Load() }
 func (r *Ring) SleepMode() int           { return int(sleepWord(r.sleep.Load()).mode()) }

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
-	"github.com/shmrouter/shmrouter/ring/ringtest"
 	"github.com/stretchr/testify/require"
 )
 

@@ -3,8 +3,8 @@ package ring_test
 import (
 	"testing"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
-	"github.com/shmrouter/shmrouter/ring/ringtest"
 	"github.com/shmrouter/shmrouter/shm"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"

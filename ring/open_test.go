@@ -11,8 +11,8 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
-	"github.com/shmrouter/shmrouter/ring/ringtest"
 	"github.com/shmrouter/shmrouter/shm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -69,7 +69,7 @@ func TestOpenRefuses(t *testing.T) {
 		err    error
 	}{
 		{"empty file", nil, -1, shm.ErrEmpty},
-		{"not a number of pages", nil, 5000, shm.ErrSize},
+		{"not a number of pages", nil, 5000, ring.ErrTruncated},
 		{"one page", nil, 4096, ring.ErrTruncated},
 		{"up to the roster", nil, 45056 - 4096, ring.ErrTruncated},
 		{"up to the table", nil, 45056, ring.ErrTruncated},

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
-	"github.com/shmrouter/shmrouter/ring/ringtest"
 	"github.com/shmrouter/shmrouter/shm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"

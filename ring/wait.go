@@ -123,7 +123,7 @@ func (c *Consumer) doze(deadline int64) error {
 	pos := c.pos.Load()
 	w := c.load(pos)
 	now := shm.Now()
-	mode, until := idle, now+idleNap
+	mode, until := idle, now+max(idleNap, c.longNap)
 	switch age := w.age(c.tag(pos)); {
 	case age > 0 || age == 0 && !w.is(busy):
 		return nil
@@ -184,6 +184,13 @@ func (c *Consumer) wakeUntil(wait uint64, enough func() bool) {
 		time.Sleep(d)
 	}
 }
+
+// SetIdle sets how long an idle sleep lasts at most, from the default of 100 ms
+// up. It bounds how late a message is whose producer died between its commit
+// and its wake, with nobody sending after it; a caller that learns of deaths
+// otherwise, and then calls Interrupt, may sleep longer. It is for the
+// consumer's goroutine.
+func (c *Consumer) SetIdle(d time.Duration) { c.longNap = int64(d) }
 
 // SlotAlive asks the kernel whether a process holds the slot. A turn that a
 // dead one holds is given back, so that it keeps no room from those who only

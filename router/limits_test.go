@@ -317,6 +317,24 @@ func TestMessagesAreOwned(t *testing.T) {
 	}
 }
 
+// A router to which nothing happens, and whose workers' deaths would be told,
+// wakes once a second: ten times would be a fifth of a percent of a processor.
+func TestCalmRouterSleepsLonger(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	defer halt(t, r)
+	s, _ := pipe(t, r)
+	must(t, launch(t, r, s).Start())
+	for range 40 {
+		before, begun := r.Stats().Wakeups, time.Now()
+		eventually(t, "two wakeups", func() bool { return r.Stats().Wakeups >= before+2 })
+		if time.Since(begun) >= calmTick {
+			return
+		}
+	}
+	t.Error("it goes on waking every tick")
+}
+
 // An idle router wakes ten times a second, whoever is attached.
 func TestIdleRouterSleeps(t *testing.T) {
 	guard(t)

@@ -71,6 +71,11 @@ func (l *liveness) due() int64 {
 	return due
 }
 
+// watching reports whether somebody's end depends on the tick.
+func (l *liveness) watching() bool {
+	return l.doubtful > 0 || len(l.late) > 0 || slices.ContainsFunc(l.slots[:], func(s seat) bool { return s.ask })
+}
+
 // tick notices who came and who left, and asks for some of those who cannot be
 // watched. With nothing new it costs some microseconds.
 func (l *liveness) tick(m *monitor) {
