@@ -23,7 +23,7 @@ package ring
 //	4352          8      turn           producers, CAS; consumer: a dead holder's to 0, CAS
 //	8192          8      head           consumer
 //	8320          8      sleep          consumer
-//	8448          4      room episode   consumer
+//	8448          4      room episode   consumer; producers on leaving
 //	8576          8      life           consumer, once per take-over
 //	8584          4      consumer pid   consumer, once per take-over
 //	8592          8      consumer start consumer, once per take-over

@@ -184,7 +184,13 @@ func (a *Attachment) Close() error {
 	if a.closed.Swap(true) {
 		return os.ErrClosed
 	}
-	shm.FutexWake(a.ring.roomEpisode, math.MaxInt32) // who waits for room leaves
+	// Who waits for room leaves. The new episode reaches one that is about to
+	// sleep, as that of Consumer.wakeWaiters does.
+	a.ring.seg.Guarded(func() error {
+		a.ring.roomEpisode.Add(1)
+		return nil
+	})
+	shm.FutexWake(a.ring.roomEpisode, math.MaxInt32)
 	return a.lastOut()
 }
 

@@ -74,6 +74,9 @@ type Stats struct {
 	Life     uint64 // consumers so far
 	PID      int    // the consumer's, as it sees itself; 0 if none came or it left
 
+	ConsumerStart        uint64 // its start time in clock ticks since boot; 0 where /proc was missing
+	ConsumerPIDNamespace uint64 // inode number; the pid means something only within it
+
 	// Consumer is as of its last sleep, or a while ago where it has been busy.
 	Consumer ConsumerStats
 	// Swept counts claims of dead producers that the next holder of their slot
@@ -115,6 +118,9 @@ func (r *Ring) Stats() (s Stats, err error) {
 			Life:     r.seg.Word64(offLife).Load(),
 			PID:      int(r.seg.Word32(offConsumerPID).Load()),
 			Consumer: n.stats(),
+
+			ConsumerStart:        r.seg.Word64(offConsumerStart).Load(),
+			ConsumerPIDNamespace: r.seg.Word64(offConsumerPIDNS).Load(),
 		}
 		if used := int64(s.Hint - s.Head); used > 0 {
 			s.Used = min(used*Granule, r.capacity)

@@ -208,7 +208,8 @@ func TestPingPong(t *testing.T) {
 			require.Equal(t, i, got[0].Meta)
 		}
 		require.NoError(t, <-echoed)
-		assert.Greater(t, c.Stats().Sleeps, rounds/100, "the sides did not sleep")
+		// How often depends on how the scheduler runs the two.
+		assert.Positive(t, c.Stats().Sleeps, "the sides did not sleep")
 	})
 }
 
