@@ -3,7 +3,6 @@ package sender
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 	"sync/atomic"
 
@@ -146,8 +145,8 @@ func (c Claim) Bytes() []byte {
 	return c.bytes
 }
 
-// Commit sends all the claimed bytes. The error is ErrClaimDone if the claim has ended, os.ErrClosed if the
-// Sender was stopped meanwhile, or one of Send's; in either case the message was not sent.
+// Commit sends all the claimed bytes. The error is ErrClaimDone if the claim has ended, a *StateError if
+// the Sender was stopped meanwhile, or one of Send's; in either case the message was not sent.
 func (c Claim) Commit() error { return c.CommitN(len(c.bytes)) }
 
 // CommitN sends the first n of the claimed bytes. If n is below 0 or more than were claimed, the error is
@@ -165,7 +164,7 @@ func (c Claim) CommitN(n int) error {
 	if s.state != StateOpen {
 		c.h.abort()
 		c.h.rest()
-		return os.ErrClosed
+		return &StateError{"commit", s.state}
 	}
 	if n < 0 || n > len(c.bytes) {
 		return ErrTooLarge

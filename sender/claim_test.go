@@ -253,7 +253,9 @@ func TestStopWithClaims(t *testing.T) {
 		cs[0].Abort()
 		must(t, seg.Retain()) // still mapped
 		must(t, seg.Close())
-		wantErr(t, cs[2].CommitN(1), os.ErrClosed)
+		err := cs[2].CommitN(1)
+		wantErr(t, err, os.ErrClosed)
+		wantErr(t, err, ErrState)
 		wantErr(t, seg.Retain(), os.ErrClosed)
 		if st := s.Stats(); st.Claims != 0 || st.Aborted != 1 {
 			t.Errorf("%+v", st)

@@ -11,8 +11,8 @@ import (
 	"github.com/shmrouter/shmrouter/shm"
 )
 
-// aliveEvery is how often a watcher asks the kernel whether the router is alive. It may take that long to
-// notice a death.
+// aliveEvery is how often the kernel is asked whether the router is alive, by the vigil where it cannot do
+// better, and by a watcher where there is no vigil. It may take that long to notice a death.
 const aliveEvery = int64(200 * time.Millisecond)
 
 // Context returns a context that ends when there is no use in sending any more; it is the same one every
@@ -85,18 +85,18 @@ func (l *link) unwatch(s *Sender) {
 
 // keepWatch looks at every notice, and often enough to see that the router has died.
 func (l *link) keepWatch(w *watcher) {
-	var asked int64 // when the kernel was asked for the router
+	var next int64 // when to look without a notice
 	for {
 		var seen uint32
 		err := l.seg.Guarded(func() error {
 			seen = l.dir.Notice() // before looking: see internal/wire, notice.go
 			return nil
 		})
-		if !l.look(w, &asked, err) {
+		if !l.look(w, &next, err) {
 			return
 		}
-		err = l.dir.WaitNotice(seen, asked+aliveEvery)
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !l.look(w, &asked, err) {
+		err = l.dir.WaitNotice(seen, next)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !l.look(w, &next, err) {
 			return
 		}
 	}
@@ -104,19 +104,20 @@ func (l *link) keepWatch(w *watcher) {
 
 // look ends the contexts that have a reason to end, all of them if err is one. It returns false if nobody is
 // left to watch.
-func (l *link) look(w *watcher, asked *int64, err error) bool {
+func (l *link) look(w *watcher, next *int64, err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if w.quit {
 		return false
 	}
 	if err != nil {
-		err = fmt.Errorf("sender: %w: %w", ErrRouterGone, err)
-	} else if now := shm.Now(); now-*asked >= aliveEvery {
-		*asked = now
-		// A question that the kernel does not answer says nothing about the router.
+		err = fmt.Errorf("%w: %w", ErrRouterGone, err)
+	} else if now := shm.Now(); l.vigil != nil {
+		*next = now + aliveNet // it gives notice
+	} else if now >= *next {
+		*next = now + aliveEvery
 		if alive, askErr := l.att.ConsumerAlive(); askErr == nil && !alive {
-			err = fmt.Errorf("sender: %w: it has died", ErrRouterGone)
+			err = errDied
 		}
 	}
 	for s := range l.watched {
@@ -137,7 +138,10 @@ func (l *link) look(w *watcher, asked *int64, err error) bool {
 func (l *link) judge(s *Sender) {
 	var cause error
 	if err := l.seg.Guarded(func() error { cause = l.reason(s); return nil }); err != nil {
-		cause = fmt.Errorf("sender: %w: %w", ErrRouterGone, err)
+		cause = fmt.Errorf("%w: %w", ErrRouterGone, err)
+	}
+	if cause == nil && l.dead.Load() {
+		cause = errDied
 	}
 	if cause != nil {
 		l.finish(s, cause)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,10 +128,13 @@ func TestContextByState(t *testing.T) {
 // nothing to watch.
 func TestOneWatcher(t *testing.T) {
 	r := newRouter(t, shm.Memfd)
-	before := runtime.NumGoroutine()
+	watchers := func() int { // others' goroutines come and go
+		stacks := make([]byte, 1<<20)
+		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "(*link).keepWatch(")
+	}
 	goroutines := func(want int) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("%d goroutines", want), func() bool { return runtime.NumGoroutine()-before == want })
+		eventually(t, fmt.Sprintf("%d goroutines", want), func() bool { return watchers() == want })
 	}
 	var ss []*Sender
 	for range 4 {
@@ -154,7 +158,7 @@ func TestOneWatcher(t *testing.T) {
 	goroutines(1)
 	r.stop()
 	<-ss[0].Context().Done()
-	eventually(t, "it ends by itself", func() bool { return runtime.NumGoroutine() == before })
+	eventually(t, "it ends by itself", func() bool { return watchers() == 0 })
 	must(t, ss[0].Stop())
 }
 

@@ -19,10 +19,17 @@
 //
 // # What a send promises
 //
-// When [Sender.Send] returns nil the message is committed: it will be delivered even if this process is
-// killed at the next instruction. Any other return means that it will not. Messages of one Sender arrive in
-// the order of their sends, and a send that began after another one returned, in whatever process, is
-// delivered after it.
+// When [Sender.Send] returns nil the message is committed: a router that lives and is not stopped will deliver
+// it, even if this process is killed at the next instruction. An error means that it will not be delivered.
+// Where Send did not return, because this process was killed in it, the message is delivered whole or not at
+// all.
+//
+// A router that was stopped, or has died, delivers nothing more, unless another one goes on in its place
+// (router.WithResume). A stop is seen by the next send, a death by every send a quarter of a second later, as
+// [ErrRouterGone].
+//
+// Messages of one Sender arrive in the order of their sends, and a send that began after another one returned,
+// in whatever process, is delivered after it.
 //
 // Memory is bounded: where the router does not keep up the ring fills, and Send waits, while [Sender.TrySend]
 // says [ErrFull].
@@ -31,8 +38,9 @@
 //
 // All methods may be called by any number of goroutines. A process takes one seat in the router's roster for
 // all senders of that router, from the first Start to the last Stop; the kernel frees it when the process is
-// gone. A router knows that a sender stopped, and what from; it tells the receiver after every message sent
-// before.
+// gone. For as long a process other than the router's keeps a goroutine or two that notice the router's death;
+// they take up no thread. A router knows that a sender stopped, and what from; it tells the receiver after
+// every message sent before.
 //
 // Small sends cost one uncontended mutex more than a bare ring, and no allocation unless they have to wait.
 package sender

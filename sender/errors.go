@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/shmrouter/shmrouter/ring"
 )
@@ -11,34 +12,47 @@ import (
 // Getting hold of a Sender, and starting it.
 var (
 	// ErrNoHandover says that nobody handed a sender to this process: its environment does not name one.
-	ErrNoHandover = errors.New("no sender was handed to this process")
+	ErrNoHandover = errors.New("sender: no sender was handed to this process")
 
 	// ErrBadHandover says that what was handed over cannot be used: the token is malformed, or what it names
 	// is not open, or not a segment. The text says which.
-	ErrBadHandover = errors.New("handed-over sender cannot be used")
+	ErrBadHandover = errors.New("sender: handed-over sender cannot be used")
+
+	// ErrManySenders is FromEnv's where more than one sender was handed over: AllFromEnv is for them, and still
+	// finds them. It matches ErrBadHandover.
+	ErrManySenders = fmt.Errorf("%w as a single one", ErrBadHandover)
+
+	// ErrStarted is HandOver's for a command that was started before.
+	ErrStarted = errors.New("sender: command was already started")
+
+	// ErrTooManySenders is HandOver's where a command has as many as its environment can name: the kernel takes
+	// 32 pages, mostly 128 KiB, for one variable, which is well over a thousand senders.
+	ErrTooManySenders = errors.New("sender: too many senders for one command")
 
 	// ErrOtherRouter says that the segment belongs to another router than the token.
-	ErrOtherRouter = errors.New("segment belongs to another router")
+	ErrOtherRouter = errors.New("sender: segment belongs to another router")
 
 	// ErrPipeInUse says that the pipe has, or had, a sender already. There is one for each pipe.
-	ErrPipeInUse = errors.New("pipe has a sender already")
+	ErrPipeInUse = errors.New("sender: pipe has a sender already")
 )
 
 // Using it.
 var (
 	// ErrState is the class of every StateError, for errors.Is.
-	ErrState = errors.New("sender is in the wrong state")
+	ErrState = errors.New("sender: wrong state for this")
 
 	// ErrPipeClosed says that the receiving end of the pipe was closed. It comes from Start and as the cause
-	// of Sender.Context; sending to a closed pipe succeeds, and the router discards the message.
-	ErrPipeClosed = errors.New("pipe is closed")
+	// of Sender.Context; sending to a closed pipe succeeds, and the router discards the message. It
+	// matches os.ErrClosed.
+	ErrPipeClosed = fmt.Errorf("sender: pipe is closed: %w", os.ErrClosed)
 
 	// ErrCancelled is the cause of Sender.Context after the receiver has cancelled the pipe.
-	ErrCancelled = errors.New("pipe was cancelled by its receiver")
+	ErrCancelled = errors.New("sender: pipe was cancelled by its receiver")
 
-	// ErrRouterGone says that the router was stopped or has died. A message sent to a dead router's ring that
-	// still has room is committed nonetheless: another router may go on there.
-	ErrRouterGone = errors.New("router is gone")
+	// ErrRouterGone says that the router was stopped or has died. Until the death is noticed, within a quarter
+	// of a second, messages are still committed to a ring that has room; where another router may go on there,
+	// also afterwards.
+	ErrRouterGone = errors.New("sender: router is gone")
 
 	// ErrFull is ring.ErrFull: there is no room now.
 	ErrFull = ring.ErrFull
@@ -51,11 +65,22 @@ var (
 	ErrClaimDone = ring.ErrClaimDone
 )
 
-// errNoConsumer is what a wait for room ends with when nobody will ever make any.
-var errNoConsumer = fmt.Errorf("sender: %w: %w", ErrRouterGone, ring.ErrNoConsumer)
+// errNoConsumer is what sends and waits for room end with when nobody will ever consume anything.
+var errNoConsumer = fmt.Errorf("%w: %w", ErrRouterGone, ring.ErrNoConsumer)
 
 // errStopped is what every send says after the router's Stop.
-var errStopped = fmt.Errorf("sender: %w: it was stopped", ErrRouterGone)
+var errStopped = fmt.Errorf("%w: it was stopped", ErrRouterGone)
+
+// errDied is the cause of contexts.
+var errDied = fmt.Errorf("%w: it has died", ErrRouterGone)
+
+// during says what was going on, unless err is this package's own and clear without.
+func during(op string, err error) error {
+	if strings.HasPrefix(err.Error(), "sender: ") {
+		return err
+	}
+	return fmt.Errorf("sender: %s: %w", op, err)
+}
 
 // StateError is the answer to an operation that the Sender's state does not permit. It matches ErrState, and
 // os.ErrClosed if the Sender was stopped.

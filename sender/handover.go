@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 
@@ -27,8 +28,9 @@ const EnvName = wire.EnvName
 // The file belongs to cmd: whoever starts it may close it afterwards, or leave that to the garbage collector.
 // The Sender cannot be used here any more.
 //
-// The error is a *StateError unless the Sender is initial, which it still is after any other error;
-// shm.ErrNoFile for a segment on the heap; ErrRouterGone if its ring is closed.
+// The error is a *StateError unless the Sender is initial, which it still is after any other error, as cmd is
+// what it was; ErrStarted; ErrTooManySenders; shm.ErrNoFile for a segment on the heap; ErrRouterGone if its
+// ring is closed.
 func (s *Sender) HandOver(cmd *exec.Cmd) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,18 +38,26 @@ func (s *Sender) HandOver(cmd *exec.Cmd) error {
 		return &StateError{"hand over", s.state}
 	}
 	if cmd.Process != nil {
-		return errors.New("sender: hand over: the command was started already")
+		return ErrStarted
 	}
 	f, err := s.ring().File()
 	if errors.Is(err, os.ErrClosed) {
 		err = fmt.Errorf("%w: %w", ErrRouterGone, err)
 	}
 	if err != nil {
-		return fmt.Errorf("sender: hand over: %w", err)
+		return during("hand over", err)
 	}
 	t := s.token
-	t.FD = 3 + addFile(cmd, f)
-	addToken(cmd, t)
+	files := withFile(cmd.ExtraFiles, f, &t)
+	env, err := withToken(cmd.Env, t)
+	if err != nil {
+		f.Close()
+		return err
+	}
+	if len(files) == len(cmd.ExtraFiles) {
+		f.Close() // it is there
+	}
+	cmd.ExtraFiles, cmd.Env = files, env
 	s.state = StateHandedOver
 	if s.ctx != nil {
 		s.end(&StateError{"wait", StateHandedOver})
@@ -66,38 +76,49 @@ func (s *Sender) ring() *ring.Ring {
 	return s.link.ring
 }
 
-// addFile returns the index in cmd.ExtraFiles where f's file is, or f now is.
-func addFile(cmd *exec.Cmd, f *os.File) int {
+// withFile returns files with f's file among them, and tells t where.
+func withFile(files []*os.File, f *os.File, t *wire.Token) []*os.File {
 	if mine, err := f.Stat(); err == nil {
-		for i, other := range cmd.ExtraFiles {
+		for i, other := range files {
 			if other == nil {
 				continue
 			}
 			if theirs, err := other.Stat(); err == nil && os.SameFile(mine, theirs) {
-				f.Close()
-				return i
+				t.FD = 3 + i
+				return files
 			}
 		}
 	}
-	cmd.ExtraFiles = append(cmd.ExtraFiles, f)
-	return len(cmd.ExtraFiles) - 1
+	t.FD = 3 + len(files)
+	return append(slices.Clone(files), f)
 }
 
-func addToken(cmd *exec.Cmd, t wire.Token) {
-	if cmd.Env == nil {
+// withToken returns the environment with t in it. The error is ErrTooManySenders.
+func withToken(env []string, t wire.Token) ([]string, error) {
+	if env == nil {
 		for _, v := range os.Environ() {
 			if !strings.HasPrefix(v, EnvName+"=") { // ours, where we are a worker: not for others
-				cmd.Env = append(cmd.Env, v)
+				env = append(env, v)
 			}
 		}
 	}
-	for i := len(cmd.Env) - 1; i >= 0; i-- { // the last one counts
-		if before, ok := strings.CutPrefix(cmd.Env[i], EnvName+"="); ok && before != "" {
-			cmd.Env[i] += "," + t.String()
-			return
+	env = slices.Clone(env)
+	variable, at := EnvName+"="+t.String(), len(env)
+	for i := len(env) - 1; i >= 0; i-- { // the last one counts
+		if before, ok := strings.CutPrefix(env[i], EnvName+"="); ok && before != "" {
+			variable, at = env[i]+","+t.String(), i
+			break
 		}
 	}
-	cmd.Env = append(cmd.Env, EnvName+"="+t.String())
+	if limit := 32 * os.Getpagesize(); len(variable) >= limit { // the kernel's MAX_ARG_STRLEN, with a zero at the end
+		return nil, fmt.Errorf("%w: the environment variable %s would take %d bytes, and the kernel takes %d",
+			ErrTooManySenders, EnvName, len(variable), limit-1)
+	}
+	if at == len(env) {
+		return append(env, variable), nil
+	}
+	env[at] = variable
+	return env, nil
 }
 
 // Token returns a text by which an unrelated process, of a user who may open the segment's file, gets this
@@ -126,7 +147,7 @@ func (s *Sender) Token() (string, error) {
 //
 // The error is ErrNoHandover if the process was not started by a router, or has called this before;
 // ErrBadHandover; ErrOtherRouter; ErrRouterGone if the router was stopped meanwhile. If several senders were
-// handed over, it is ErrBadHandover, and the variable stays, for AllFromEnv.
+// handed over, it is ErrManySenders, and the variable stays, for AllFromEnv.
 func FromEnv() (*Sender, error) {
 	ss, err := fromEnv(1)
 	if err != nil {
@@ -150,25 +171,25 @@ func fromEnv(most int) ([]*Sender, error) {
 	text := os.Getenv(EnvName)
 	switch {
 	case text == "" && taken.once:
-		return nil, fmt.Errorf("sender: %w that was not taken before, the environment variable %s having been read",
+		return nil, fmt.Errorf("%w that was not taken before, the environment variable %s having been read",
 			ErrNoHandover, EnvName)
 	case text == "":
-		return nil, fmt.Errorf("sender: %w: the environment variable %s is not set, so start this program by a router's "+
+		return nil, fmt.Errorf("%w: the environment variable %s is not set, so start this program by a router's "+
 			"Launch, or by an exec.Cmd prepared with HandOver, and not by hand", ErrNoHandover, EnvName)
 	}
 	tokens, err := wire.ParseTokens(text)
 	if err == nil && len(tokens) > most {
-		return nil, fmt.Errorf("sender: %w: the environment variable %s names %d senders, use AllFromEnv",
-			ErrBadHandover, EnvName, len(tokens))
+		return nil, fmt.Errorf("%w: the environment variable %s names %d senders, use AllFromEnv",
+			ErrManySenders, EnvName, len(tokens))
 	}
 	taken.once = true
 	os.Unsetenv(EnvName)
 	if err != nil {
-		return nil, fmt.Errorf("sender: %w: the environment variable %s: %w", ErrBadHandover, EnvName, err)
+		return nil, fmt.Errorf("%w: the environment variable %s: %w", ErrBadHandover, EnvName, err)
 	}
 	ss, err := receive(tokens)
 	if err != nil {
-		return nil, fmt.Errorf("sender: environment variable %s: %w", EnvName, err)
+		return nil, during("environment variable "+EnvName, err)
 	}
 	return ss, nil
 }
@@ -258,11 +279,11 @@ func Open(token string) (*Sender, error) {
 		err = errors.New("it is meant for the environment of a worker")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sender: open: %w: %w", ErrBadHandover, err)
+		return nil, fmt.Errorf("%w: %w", ErrBadHandover, err)
 	}
 	l, err := reach(t)
 	if err != nil {
-		return nil, fmt.Errorf("sender: open: %w", err)
+		return nil, during("open", err)
 	}
 	return &Sender{token: t, link: l}, nil
 }

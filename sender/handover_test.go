@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -166,6 +167,8 @@ func TestFromEnvRefused(t *testing.T) {
 		second.FD = token.FD
 		setEnv(t, token, second)
 		refused(t, ErrBadHandover, "2 senders")
+		_, err := FromEnv()
+		wantErr(t, err, ErrManySenders)
 		ss, err := AllFromEnv() // for which they are still there
 		must(t, err)
 		if len(ss) != 2 || ss[0].ID() != good.ID || ss[1].ID() != second.ID || isOpen(token.FD) {
@@ -299,6 +302,32 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// A command whose environment can name no more is refused, before the kernel refuses to start it.
+func TestHandOverTooMany(t *testing.T) {
+	r := newRouter(t, shm.Memfd)
+	token := r.token()
+	cmd := exec.Command("true")
+	given := 0
+	for range 3000 {
+		s := New(r.ring, token)
+		env, files := slices.Clone(cmd.Env), len(cmd.ExtraFiles)
+		err := s.HandOver(cmd)
+		if err == nil {
+			given++
+			continue
+		}
+		wantErr(t, err, ErrTooManySenders)
+		if s.State() != StateInitial || !slices.Equal(cmd.Env, env) || len(cmd.ExtraFiles) != files {
+			t.Fatalf("refused, but %v, %d files", s.State(), len(cmd.ExtraFiles))
+		}
+	}
+	defer closeExtra(cmd)
+	if given < 1000 || given == 3000 {
+		t.Errorf("%d senders", given)
+	}
+	must(t, cmd.Run())
+}
+
 func TestHandOverRefused(t *testing.T) {
 	refused := func(r *testRouter, cmd *exec.Cmd) error {
 		s := r.pipe()
@@ -312,9 +341,7 @@ func TestHandOverRefused(t *testing.T) {
 	r := newRouter(t, shm.Memfd)
 	cmd := exec.Command("true")
 	must(t, cmd.Run())
-	if err := refused(r, cmd); err == nil {
-		t.Error("handed over to a command that has run")
-	}
+	wantErr(t, refused(r, cmd), ErrStarted)
 	r.die()
 	s := r.pipe()
 	must(t, r.ring.Close())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
@@ -23,12 +24,15 @@ type link struct {
 	large chan struct{} // one element while a large message is on its way
 	room  chan struct{} // one element while a goroutine waits for room: the others wait here, where they need no thread
 
+	dead atomic.Bool // the router's process, as the vigil last saw it
+
 	mu      sync.Mutex
 	seated  int              // guarded by mu
 	att     *ring.Attachment // guarded by mu; nil unless somebody sits
 	spare   []*ring.Producer // guarded by mu; producers of att at rest
 	watched map[*Sender]bool // guarded by mu; see context.go
 	watcher *watcher         // guarded by mu; nil unless somebody is watched
+	vigil   *vigil           // guarded by mu; nil unless somebody sits, and in the router's own process
 }
 
 // links holds one link for each segment. Its mutex is taken before a link's, and after a Sender's.
@@ -116,6 +120,7 @@ func (l *link) sit() (*ring.Attachment, *ring.Producer, error) {
 			return nil, nil, err
 		}
 		l.att = att
+		l.dead.Store(false) // whatever an earlier vigil saw
 	}
 	l.seated++
 	return l.att, l.takeLocked(), nil
@@ -129,8 +134,9 @@ func (l *link) stand(ps ...*ring.Producer) error {
 	if l.seated--; l.seated > 0 {
 		return nil
 	}
+	l.vigil.end() // takes no mu
 	att := l.att
-	l.att, l.spare = nil, nil
+	l.att, l.spare, l.vigil = nil, nil, nil
 	return att.Close()
 }
 

@@ -33,6 +33,7 @@ var (
 		"large":   largeRole,
 		"watch":   watchRole,
 		"nested":  nestedRole,
+		"router":  routerRole,
 	}
 	rolesUsed sync.Map
 )

@@ -17,8 +17,10 @@ import (
 //
 // The error is nil if the message is committed, and otherwise it will not be delivered: ctx's error, also if
 // it has ended before; a *StateError unless the Sender is open, or if it is stopped meanwhile; ErrTooLarge;
-// ErrRouterGone if the router was stopped, or if there is no room and the router has died; ring.ErrCorrupt;
-// or shm.ErrFault where somebody truncated the segment's file.
+// ErrRouterGone if the router was stopped, or has died, which is noticed within a quarter of a second, except
+// that where another router may go on (router.WithResume) there is no error before the ring is full;
+// ring.ErrCorrupt; ring.ErrFenced where somebody took the message's space away before it was committed; or
+// shm.ErrFault where somebody truncated the segment's file.
 func (s *Sender) Send(ctx context.Context, b []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -75,6 +77,9 @@ func (s *Sender) ready(op string) error {
 func (l *link) serves(epoch uint64) error {
 	if !l.dir.Serves(epoch) {
 		return errStopped
+	}
+	if l.dead.Load() && !l.dir.Resume() {
+		return errNoConsumer
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func (s *Sender) Start() error {
 		return &StateError{"start", s.state}
 	}
 	if err := s.start(); err != nil {
-		return fmt.Errorf("sender: start: %w", err)
+		return during("start", err)
 	}
 	s.state = StateOpen
 	s.stopped, s.stop = context.WithCancel(context.Background())
@@ -156,6 +156,9 @@ func (s *Sender) start() (err error) {
 	if err != nil {
 		return errors.Join(pipeError(err), l.stand(p))
 	}
+	if s.home == nil {
+		l.guard()
+	}
 	s.link, s.att, s.p = l, att, p
 	s.setLimits()
 	s.number = func(i int) uint64 { return wire.Meta(wire.Data, s.token.Index, s.seq+1+uint64(i)) }
@@ -189,7 +192,7 @@ func pipeError(err error) error {
 //
 // Sends that wait for room end with a *StateError, a large message on its way among them. A claim that is
 // outstanding stays its holder's to end, since somebody may be writing to it at this moment: Commit then
-// aborts it, and returns os.ErrClosed. Until the last one has ended, nothing behind it is delivered, the end
+// aborts it, and returns a *StateError. Until the last one has ended, nothing behind it is delivered, the end
 // included, and the process stays in the roster.
 //
 // The error is a *StateError unless the Sender is open. Any other error says that leaving went wrong; the
@@ -213,7 +216,7 @@ func (s *Sender) Stop() error {
 	err := errors.Join(s.sayEnd(), s.link.stand(append(s.dropSpare(), s.p)...))
 	s.link.release()
 	if err != nil {
-		return fmt.Errorf("sender: stop: %w", err)
+		return during("stop", err)
 	}
 	return nil
 }

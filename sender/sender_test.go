@@ -305,6 +305,7 @@ func TestStartRefused(t *testing.T) {
 		i := s.token.Index
 		r.dir.Free(i, r.dir.Word(i))
 		refused(t, s, ErrPipeClosed)
+		wantErr(t, ErrPipeClosed, os.ErrClosed)
 	})
 	t.Run("another router's", func(t *testing.T) { refused(t, New(other.ring, token), ErrOtherRouter) })
 	t.Run("bad index", func(t *testing.T) {

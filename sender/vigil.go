@@ -1,0 +1,115 @@
+package sender
+
+import (
+	"os"
+	"time"
+
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+// vigil is how a process with senders learns that its router died, also while it sends into a ring that still
+// has room: one goroutine of a link, from the first Start to the last Stop, which keeps dead of the link. It
+// holds no thread, and where the router's process can be watched it rests until that exits. There is none in
+// the router's own process, which would not be there to learn anything.
+type vigil struct {
+	quit chan struct{}
+	done chan struct{}
+}
+
+const (
+	aliveNet   = int64(2 * time.Second) // between questions to the kernel where news of a death comes by itself
+	doubtEvery = int64(time.Millisecond)
+	doubtLooks = 100 // a process that has exited gives its locks up within a few of these
+)
+
+// watchDeath is replaced by tests that have no pidfd.
+var watchDeath = shm.WatchDeath
+
+// guard begins the vigil, unless there is one, or the router is in this process. The caller sits.
+func (l *link) guard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.vigil != nil {
+		return
+	}
+	c := consumerOf(l.ring)
+	if c.here && c.pid == os.Getpid() {
+		return
+	}
+	v := &vigil{quit: make(chan struct{}), done: make(chan struct{})}
+	l.vigil = v
+	att := l.att
+	go func() {
+		defer close(v.done)
+		v.run(l, att)
+	}()
+}
+
+// end returns when the vigil is over, and nothing of it uses the segment any more.
+func (v *vigil) end() {
+	if v != nil {
+		close(v.quit)
+		<-v.done
+	}
+}
+
+// consumer is the router's process as the segment names it.
+type consumer struct {
+	pid   int
+	start uint64
+	here  bool // in this pid namespace
+}
+
+func consumerOf(r *ring.Ring) consumer {
+	st, err := r.Stats()
+	ns := shm.PIDNamespace()
+	return consumer{st.PID, st.ConsumerStart, err == nil && ns != 0 && st.ConsumerPIDNamespace == ns}
+}
+
+// run ends with the vigil, or with the router where no other may go on.
+func (v *vigil) run(l *link, att *ring.Attachment) {
+	died := make(chan struct{}, 1)
+	stop := func() {} // the watch of a process
+	defer func() { stop() }()
+	var watched consumer // the last one
+	armed := false       // watched has not died
+	doubts := 0
+	for {
+		if !armed {
+			// Before the question: who dies after that is told of.
+			if c := consumerOf(l.ring); c != watched && c.here && c.pid > 0 && c.start != 0 {
+				if s, err := watchDeath(c.pid, c.start, func() { died <- struct{}{} }); err == nil {
+					stop, watched, armed = s, c, true
+				}
+			}
+		}
+		// A question that the kernel does not answer says nothing about the router.
+		alive, err := att.ConsumerAlive()
+		dead := err == nil && !alive
+		if l.dead.Swap(dead) != dead && dead {
+			l.seg.Guarded(func() error {
+				l.dir.Notify() // the contexts
+				return nil
+			})
+		}
+		if dead && !l.dir.Resume() {
+			return
+		}
+		wait := aliveEvery
+		switch {
+		case armed && !dead:
+			wait = aliveNet
+		case doubts > 0:
+			doubts--
+			wait = doubtEvery
+		}
+		select {
+		case <-v.quit:
+			return
+		case <-died:
+			armed, doubts = false, doubtLooks
+		case <-time.After(time.Duration(wait)):
+		}
+	}
+}
