@@ -349,6 +349,7 @@ func TestDispatchIsCapped(t *testing.T) {
 	must(t, l.SendMany(1000, 8))
 	eventually(t, "copied", func() bool { return r.Stats().Copied == 1000 })
 	for total < 1000 {
+		within(t, "post", stage.ready)
 		before := total
 		if n := stage.run(); total-before > 10*n {
 			t.Fatalf("%d messages in %d turns", total-before, n)
@@ -387,8 +388,8 @@ func TestPingWithNothingToRoute(t *testing.T) {
 		n.onPing()
 	}
 	must(t, n.pingee.Ping())
-	stage.run()
-	if st := r.Stats(); st.Routed != 0 || st.Turns < 11 {
+	stage.until(t, "turn", func() bool { return r.Stats().Turns >= 11 })
+	if st := r.Stats(); st.Routed != 0 {
 		t.Errorf("%+v", st)
 	}
 }

@@ -54,10 +54,10 @@ func (l *EpollLoop) Pingee(onPing func()) (Pingee, error) {
 		return nil, err
 	}
 	p := &pingee{onPing: onPing, signal: func() error {
-		if err := event.Ping(); !errors.Is(err, os.ErrClosed) {
-			return err
+		if l.FD() < 0 {
+			return os.ErrClosed
 		}
-		return nil
+		return event.Ping()
 	}}
 	fd := event.FD()
 	err = l.Watch(fd, func() {

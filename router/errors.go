@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/sender"
 )
 
 // Misuse. Nothing has changed when one of these is returned.
@@ -31,8 +32,8 @@ var (
 	// router has not returned.
 	ErrRouting = errors.New("router: RouteUntil is already under way")
 	// ErrStarted is returned by HandOver and Launch for a command that was
-	// started before.
-	ErrStarted = errors.New("router: command was already started")
+	// started before. It is sender.ErrStarted.
+	ErrStarted = sender.ErrStarted
 	// ErrOption is wrapped by New's errors about options.
 	ErrOption = errors.New("router: option out of range")
 )

@@ -1,7 +1,6 @@
 package router
 
 import (
-	"errors"
 	"os"
 
 	"github.com/shmrouter/shmrouter/shm"
@@ -34,15 +33,7 @@ func NewFDLoop() (*FDLoop, error) {
 }
 
 // Pingee implements EventLoop. The error is os.ErrClosed after Close.
-func (l *FDLoop) Pingee(onPing func()) (Pingee, error) { return l.members.add(onPing, l.signal) }
-
-// signal ignores that the loop is closed: so are pings then.
-func (l *FDLoop) signal() error {
-	if err := l.event.Ping(); !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	return nil
-}
+func (l *FDLoop) Pingee(onPing func()) (Pingee, error) { return l.members.add(onPing, l.event.Ping) }
 
 // FD returns the number of the descriptor to wait for, -1 after Close.
 func (l *FDLoop) FD() int { return l.event.FD() }

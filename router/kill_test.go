@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -133,6 +134,34 @@ func TestWorkerDiesBeforeItAttaches(t *testing.T) {
 	if got := r.Stats().Pipes; got != (PipeStats{}) {
 		t.Errorf("pipes: %+v", got)
 	}
+}
+
+// A child of a worker that holds its output open does not hold up its end.
+func TestChildHoldsTheOutput(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	s, rcv := pipe(t, r)
+	held, err := os.CreateTemp(t.TempDir(), "pid")
+	must(t, err)
+	defer held.Close()
+	cmd := exec.Command("sh", "-c", "sleep 1000 & echo $! >&3")
+	cmd.ExtraFiles = []*os.File{held}
+	cmd.Stdout = new(strings.Builder)
+	w, err := r.Launch(cmd, s)
+	must(t, err)
+	ended := make(chan error, 1)
+	rcv.Handle(func(Message) {}, func(err error) { ended <- err })
+	var died *PeerError
+	if err := within(t, "end", ended); !errors.As(err, &died) || died.State == nil || died.State.ExitCode() != 0 {
+		t.Errorf("end: %v", err)
+	}
+	wantIs(t, "Wait", w.Wait(), exec.ErrWaitDelay)
+	var pid int
+	text, err := os.ReadFile(held.Name())
+	must(t, err)
+	fmt.Sscan(string(text), &pid)
+	must(t, syscall.Kill(pid, syscall.SIGKILL))
+	must(t, rcv.Close())
 }
 
 func TestLaunchFails(t *testing.T) {

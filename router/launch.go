@@ -65,6 +65,10 @@ func (r *Router) handOver(o *owner, senders []*sender.Sender) ([]*Receiver, erro
 	return pipes, nil
 }
 
+// outputPatience is how long an exited worker's output may stay open. It is less
+// than the end of a pipe waits for the exit's report.
+const outputPatience = exitPatience / 2
+
 // Worker is a process that the router launched.
 type Worker struct {
 	cmd  *exec.Cmd
@@ -76,8 +80,11 @@ type Worker struct {
 // the pipes that it leaves unfinished end with its exit status, also if it never
 // attached. cmd is the router's then: it may be read and its process signalled,
 // but cmd.Wait is called here (see Worker.Wait), which closes what cmd.StdoutPipe
-// and StderrPipe returned: set Stdout and Stderr instead. The process is not killed
-// by Stop. Files that an earlier HandOver added are left to whoever called that.
+// and StderrPipe returned: set Stdout and Stderr instead. As os/exec has it, what
+// the worker writes to a Stdout or Stderr that is nil is lost, its panics too. If
+// one is not an *os.File, a child of the worker may hold it open: the exit is
+// reported, and the rest of the output lost, cmd.WaitDelay after it, which becomes
+// half a second if it is 0. The process is not killed by Stop. Files that an earlier HandOver added are left to whoever called that.
 //
 // Errors: those of HandOver and of cmd.Start. The pipes stay open then, without a
 // sender that could be started: close them.
@@ -86,6 +93,9 @@ func (r *Router) Launch(cmd *exec.Cmd, senders ...*sender.Sender) (*Worker, erro
 	before := len(cmd.ExtraFiles)
 	pipes, err := r.handOver(o, senders)
 	if err == nil {
+		if cmd.WaitDelay == 0 {
+			cmd.WaitDelay = outputPatience
+		}
 		err = cmd.Start()
 	}
 	for _, f := range cmd.ExtraFiles[before:] {
@@ -115,7 +125,8 @@ func (w *Worker) PID() int { return w.cmd.Process.Pid }
 func (w *Worker) Done() <-chan struct{} { return w.done }
 
 // Wait waits for the process to exit and returns what exec.Cmd.Wait did: nil, an
-// *exec.ExitError, or what was wrong with its output. Any number of goroutines
+// *exec.ExitError, or what was wrong with its output (exec.ErrWaitDelay: a child
+// of the worker kept it open). Any number of goroutines
 // may call it.
 func (w *Worker) Wait() error {
 	<-w.done

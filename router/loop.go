@@ -21,7 +21,8 @@ type Pingee interface {
 	// call; also if the loop is not running yet, then when it does. Pings
 	// coalesce: n of them are between 1 and n calls. Ping never blocks, and never
 	// calls onPing itself. Any goroutine may call it, also after Close: then it
-	// is ignored. An error means that the loop cannot be reached any more.
+	// is ignored. An error means that the loop cannot be reached any more:
+	// os.ErrClosed if it was closed itself.
 	Ping() error
 	// Close ends it: pending and later pings are ignored, and no call of onPing
 	// begins once Close has returned, if it was called on the loop. It does not
@@ -43,7 +44,15 @@ func (p *pingee) Ping() error {
 	if p.closed.Load() || p.pending.Swap(true) {
 		return nil // already pinged is success: run has not begun, or it would have cleared the flag
 	}
-	return p.signal()
+	err := p.signal()
+	if err == nil {
+		return nil
+	}
+	p.pending.Store(false)
+	if p.closed.Load() {
+		return nil // meanwhile
+	}
+	return err
 }
 
 func (p *pingee) Close() error {
@@ -129,6 +138,11 @@ func (l *GoLoop) Pingee(onPing func()) (Pingee, error) { return l.members.add(on
 
 func (l *GoLoop) signal() error {
 	select {
+	case <-l.quit:
+		return os.ErrClosed
+	default:
+	}
+	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
@@ -171,8 +185,10 @@ func (l *GoLoop) Close() error {
 func (l *GoLoop) Done() <-chan struct{} { return l.ended }
 
 // PostLoop is the adapter for toolkits whose only way onto their loop is to post
-// a func: Fyne's fyne.Do, Bubble Tea's Program.Send, a channel of funcs. post
-// must neither block nor run the func before it returns; any goroutine calls it.
+// a func: Fyne's fyne.Do, Bubble Tea's Program.Send, a channel of funcs. Each call
+// of post has a goroutine of its own, so it may block until the loop takes the
+// func; neither the router nor a handler waits for it. A loop that ends should
+// make post return: one that blocks for ever keeps its goroutine.
 func PostLoop(post func(func())) EventLoop { return postLoop(post) }
 
 type postLoop func(func())
@@ -180,6 +196,13 @@ type postLoop func(func())
 func (post postLoop) Pingee(onPing func()) (Pingee, error) {
 	p := &pingee{onPing: onPing}
 	run := p.run
-	p.signal = func() error { post(run); return nil }
+	// One goroutine for each func that is posted: there is one at a time, and the
+	// next when that has begun to run. It outlives Close for as long as post blocks.
+	send := func() {
+		if !p.closed.Load() {
+			post(run)
+		}
+	}
+	p.signal = func() error { go send(); return nil }
 	return p, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -54,8 +55,26 @@ func eachLoop(t *testing.T, test func(t *testing.T, l loopUnderTest)) {
 	t.Run("PostLoop", func(t *testing.T) {
 		guard(t)
 		s := newStage()
-		test(t, loopUnderTest{s.loop(), func() { s.run() }, func() {}})
+		l := &noting{EventLoop: s.loop()}
+		turn := func() { s.until(t, "turn", func() bool { return !l.pending() }) }
+		test(t, loopUnderTest{l, turn, func() {}})
 	})
+}
+
+// noting is a PostLoop that knows its pingees.
+type noting struct {
+	EventLoop
+	pingees []*pingee
+}
+
+func (l *noting) Pingee(onPing func()) (Pingee, error) {
+	p, err := l.EventLoop.Pingee(onPing)
+	l.pingees = append(l.pingees, p.(*pingee))
+	return p, err
+}
+
+func (l *noting) pending() bool {
+	return slices.ContainsFunc(l.pingees, func(p *pingee) bool { return p.pending.Load() && !p.closed.Load() })
 }
 
 func readable(t *testing.T, fd int) bool {
@@ -234,6 +253,70 @@ func TestMonitorOutlivesTheLoop(t *testing.T) {
 	got := 0 // there is another way to route
 	rcv.Handle(func(Message) { got++ }, nil)
 	must(t, r.RouteUntil(expired(), func() bool { return got == 10 }))
+	must(t, l.Stop())
+}
+
+// A loop that is closed before its router is reported, too.
+func TestLoopIsClosedFirst(t *testing.T) {
+	eachLoop(t, func(t *testing.T, l loopUnderTest) {
+		if _, ok := l.EventLoop.(*noting); ok {
+			t.Skip("cannot be closed")
+		}
+		var j journal
+		r := begin(t, WithEventLoop(l), WithLogger(j.logger()))
+		s, _ := pipe(t, r)
+		p := &local{s: s}
+		must(t, p.Start())
+		l.close()
+		must(t, p.SendMany(1, 8))
+		eventually(t, "report", func() bool { return len(j.matching("event loop cannot be pinged")) == 1 })
+		wantIs(t, "Ping", r.cur.Load().pingee.Ping(), os.ErrClosed)
+		must(t, p.Stop())
+		halt(t, r)
+	})
+}
+
+// post may block until the loop takes the func: a handler may stop the router all
+// the same, and nothing is left once the loop takes the func, or has ended.
+func TestPostLoopMayBlock(t *testing.T) {
+	guard(t)
+	posts, ended := make(chan func()), make(chan bool)
+	var posting atomic.Int64
+	r := begin(t, WithTurn(1), WithEventLoop(PostLoop(func(f func()) {
+		posting.Add(1)
+		defer posting.Add(-1)
+		select {
+		case posts <- f:
+		case <-ended:
+		}
+	})))
+	go func() {
+		for {
+			select {
+			case f := <-posts:
+				f()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	s, rcv := pipe(t, r)
+	l := &local{s: s}
+	must(t, l.Start())
+	got := 0
+	stopped := make(chan error, 1)
+	rcv.Handle(func(Message) {
+		if got++; got == 10 {
+			l.SendMany(1, 8) // the monitor has something to post
+			eventually(t, "copied", func() bool { return r.Stats().Copied == 21 })
+			stopped <- r.Stop()
+		}
+	}, nil)
+	must(t, l.SendMany(20, 8))
+	must(t, within(t, "Stop", stopped))
+	within(t, "done", r.Done())
+	close(ended)
+	eventually(t, "no post is left", func() bool { return posting.Load() == 0 })
 	must(t, l.Stop())
 }
 

@@ -68,7 +68,8 @@ func WithPath(path string) Option { return func(o *options) { o.path = path } }
 
 // WithResume makes a router that another one can follow, in this process or a
 // later one: it needs WithPath. Start goes on with the segment at that path if
-// there is one. See Router.Receivers for what that means.
+// there is one: its capacity, pipes and limits stay as they are in the file,
+// whatever the options say. See Router.Receivers for what that means.
 func WithResume() Option { return func(o *options) { o.resume = true } }
 
 // WithMaxPipes sets how many pipes there may be at a time, closed ones included

@@ -1,7 +1,9 @@
 package router
 
 import (
+	"cmp"
 	"errors"
+	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -20,7 +22,6 @@ type pipes struct {
 	chunks []atomic.Pointer[chunk]
 
 	byID map[uint64]*Receiver // not closed
-	open int                  // len(byID)
 	free []uint32             // indexes to use again, oldest first
 	next uint32               // the first index never used
 	size uint32
@@ -75,17 +76,7 @@ func (p *pipes) each(fn func(*Receiver)) {
 
 // receivers returns those that are not closed, in the order of their ids.
 func (p *pipes) receivers() []*Receiver {
-	all := make([]*Receiver, 0, len(p.byID))
-	for _, rcv := range p.byID {
-		all = append(all, rcv)
-	}
-	slices.SortFunc(all, func(a, b *Receiver) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
-	return all
+	return slices.SortedFunc(maps.Values(p.byID), func(a, b *Receiver) int { return cmp.Compare(a.id, b.id) })
 }
 
 // takeIndex returns an index that nothing in the ring refers to.
@@ -149,16 +140,17 @@ func (n *run) add(index uint32, id uint64) *Receiver {
 	rcv := &Receiver{run: n, id: id, index: index, wake: make(chan struct{}, 1)}
 	n.pipes.set(index, rcv)
 	n.pipes.byID[id] = rcv
-	n.pipes.open++
 	n.awaited.Add(1)
 	return rcv
 }
 
 // ClosePipe closes the receiving end: no message reaches it any more, neither
 // handler is called, and Recv returns ErrPipeClosed. It may be called from a
-// handler. The sender's Context ends; what it still sends succeeds, is discarded,
-// counted, and reported in a warning once a second. A sender that has not
-// started yet cannot any more. Errors: ErrNotRunning; ErrForeign for a receiver
+// handler. The sender's Context ends; what was not routed, and what it still sends,
+// which succeeds, is discarded, counted (Stats.Discarded), and reported in a
+// warning once a second: to lose nothing, have the worker stop its sender, and
+// read the pipe to its end, before. A sender that has not started yet cannot any
+// more. Errors: ErrNotRunning; ErrForeign for a receiver
 // of another router or an earlier run; ErrPipeClosed.
 func (r *Router) ClosePipe(rcv *Receiver) error {
 	n, err := r.running()
@@ -189,7 +181,6 @@ func (n *run) closePipe(rcv *Receiver) error {
 		awaited = rcv.state != endTold
 		rcv.onMessage, rcv.onEnd = nil, nil
 		delete(n.pipes.byID, rcv.id)
-		n.pipes.open--
 		if rcv.gone {
 			n.freeIndex(rcv)
 			return nil

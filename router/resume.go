@@ -137,7 +137,6 @@ func (n *run) adopt() error {
 		if e.Flags&wire.Closed != 0 {
 			rcv.closed = true
 			delete(n.pipes.byID, rcv.id)
-			n.pipes.open--
 			n.awaited.Add(-1)
 		}
 		if e.State() == wire.PipeEnded {

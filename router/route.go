@@ -1,9 +1,9 @@
 package router
 
 import (
+	"reflect"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -289,7 +289,7 @@ func (n *run) inHandler() bool {
 	frames := runtime.CallersFrames(pcs)
 	for {
 		f, more := frames.Next()
-		if strings.HasSuffix(f.Function, invokeName) {
+		if f.Func != nil && f.Func.Entry() == invokeEntry {
 			return true
 		}
 		if !more {
@@ -298,4 +298,4 @@ func (n *run) inHandler() bool {
 	}
 }
 
-const invokeName = "/router.(*run).invoke"
+var invokeEntry = reflect.ValueOf((*run).invoke).Pointer()

@@ -148,9 +148,11 @@ func start(o *options) (_ *run, err error) {
 // Stop has returned, and none begins; Done tells when.
 //
 // Pipes that were not closed are reported in one warning. Workers learn it: their
-// Sender.Context ends, and sending fails. Messages that were sent and not routed
-// are counted (Stats.Unrouted) and lost; a Recv still returns what its receiver
-// holds, then ErrStopped.
+// Sender.Context ends, and sending fails. Messages that were sent and not routed,
+// acknowledged ones included, are counted (Stats.Unrouted, not counting what lies
+// behind a living worker's open claim) and lost; a Recv still returns what its
+// receiver holds, then ErrStopped. To lose nothing, have the workers stop their
+// senders, and read every pipe to its end, before Stop.
 //
 // With WithResume the segment stays as it is, and so does its path: workers may
 // go on sending until it is full, and the next router delivers it. Nothing is lost, and
@@ -169,7 +171,7 @@ func (r *Router) Stop() error {
 
 func (n *run) stop() error {
 	n.mu.Lock()
-	open := n.pipes.open
+	open := len(n.pipes.byID)
 	receivers := n.pipes.receivers()
 	n.mu.Unlock()
 	if open > 0 {
@@ -269,7 +271,7 @@ func (n *run) signal() {
 		return
 	}
 	n.count.pings.Add(1)
-	if err := n.pingee.Ping(); err != nil {
+	if err := n.pingee.Ping(); err != nil && !n.isStopped() {
 		if more, ok := n.pingLog.allow(); ok {
 			n.log.Error("event loop cannot be pinged", "error", err, "unreported", more)
 		}

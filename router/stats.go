@@ -40,7 +40,7 @@ type Stats struct {
 	Discarded  uint64 // messages for closed pipes
 	Unfinished uint64 // large messages of which the end never came
 	Malformed  uint64 // frames that no sender makes: somebody else wrote to the segment
-	Unrouted   uint64 // messages that Stop found sent and not routed; final after Done
+	Unrouted   uint64 // messages that Stop found sent and not routed, short of a living worker's open claim; final after Done
 	Queued     int64  // messages and ends between the monitor and the loop
 	Ends       uint64 // pipes that have ended
 	Deaths     uint64 // of these, by the death of a process

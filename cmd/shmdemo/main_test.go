@@ -161,6 +161,16 @@ func TestStress(t *testing.T) {
 	}
 }
 
+// A worker for which no message is left does not send without end.
+func TestFewerMessagesThanWorkers(t *testing.T) {
+	p := start(t, "--json", "--messages", "3", "--kill-every", "0")
+	require.Equal(t, exitOK, p.wait(), "%s%s", p.stdout.String(), p.stderr.String())
+	res := p.result()
+	require.Empty(t, res.Violations)
+	require.EqualValues(t, 3, res.Sent)
+	require.EqualValues(t, 3, res.Delivered)
+}
+
 func TestNamedSegment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "segment")
 	p := start(t, "--json", "--duration", "800ms", "--path", path)
@@ -270,7 +280,7 @@ func TestUsage(t *testing.T) {
 	for _, args := range []string{
 		"--workers 0", "--workers 201", "--workers x", "--size 5", "--size 5:4", "--size -1:4", "--size 0:99999999999",
 		"--duration 0s", "--duration 5", "--kill-every -1s", "--stop-every -1s", "--capacity 0", "--capacity 65535", "--capacity 4294967296",
-		"--patience 1ms", "--seed -1", "--messages -1", "--nonsense", "nonsense",
+		"--patience 1ms", "--seed -1", "--messages -1", "--messages 0", "--nonsense", "nonsense",
 		"--path " + taken, "--path /nonexistent/segment",
 	} {
 		t.Run(args, func(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,7 +26,7 @@ type output io.Writer
 type stressCmd struct {
 	Workers   int            `placeholder:"N" default:"4" help:"Worker processes at a time, 1 to 200 (${default})."`
 	Duration  *time.Duration `placeholder:"D" help:"How long the workers send (10s; without end if --messages is given)."`
-	Messages  uint64         `placeholder:"N" help:"How many messages are sent in all (no limit)."`
+	Messages  *uint64        `placeholder:"N" help:"How many messages are sent in all (no limit)."`
 	Size      sizeRange      `placeholder:"MIN:MAX" help:"Message length in bytes, spread evenly over the orders of magnitude (from none to more than a frame, mostly small)."`
 	KillEvery time.Duration  `placeholder:"D" default:"50ms" help:"Time between kills, 0 for none (${default})."`
 	StopEvery time.Duration  `placeholder:"D" default:"500ms" help:"Time between stops of a worker, 0 for none (${default})."`
@@ -67,6 +68,8 @@ func (c *stressCmd) Validate() error {
 		return fmt.Errorf("--workers %d is not between 1 and %d", c.Workers, maxWorkers)
 	case c.Duration != nil && *c.Duration <= 0:
 		return fmt.Errorf("--duration %v is not positive", *c.Duration)
+	case c.Messages != nil && *c.Messages == 0:
+		return errors.New("--messages 0 is not positive")
 	case c.KillEvery < 0:
 		return fmt.Errorf("--kill-every %v is negative", c.KillEvery)
 	case c.StopEvery < 0:
@@ -82,7 +85,7 @@ func (c *stressCmd) Validate() error {
 
 func (c *stressCmd) config() stress.Config {
 	cfg := stress.Config{
-		Workers: c.Workers, Messages: c.Messages,
+		Workers:   c.Workers,
 		Sizes:     stress.Sizes{Given: c.Size.given, Min: c.Size.min, Max: c.Size.max},
 		KillEvery: c.KillEvery, StopEvery: c.StopEvery, Seed: c.Seed,
 		Capacity: c.Capacity, Path: c.Path, Patience: c.Patience,
@@ -91,8 +94,11 @@ func (c *stressCmd) config() stress.Config {
 	switch {
 	case c.Duration != nil:
 		cfg.Duration = *c.Duration
-	case c.Messages == 0:
+	case c.Messages == nil:
 		cfg.Duration = 10 * time.Second
+	}
+	if c.Messages != nil {
+		cfg.Messages = *c.Messages
 	}
 	return cfg
 }

@@ -55,8 +55,8 @@ func (f *fleet) keep(i int) {
 	defer settling.Wait()
 	room := make(chan struct{}, unsettled)
 	for incarnation := 1; !f.ending.Load(); incarnation++ {
-		quota, reserve := f.quota(i)
-		if quota != 0 {
+		quota, reserve, limited := f.quota(i)
+		if limited {
 			if s.sent >= quota {
 				return
 			}
@@ -86,11 +86,12 @@ func (f *fleet) keep(i int) {
 }
 
 // quota is how many messages a seat may send in all, and how many of them it
-// keeps for the pings after the last kill. No quota is 0.
-func (f *fleet) quota(i int) (quota, reserve uint64) {
+// keeps for the pings after the last kill. With fewer messages than seats some
+// have a quota of 0: nobody sits there.
+func (f *fleet) quota(i int) (quota, reserve uint64, limited bool) {
 	n := uint64(f.cfg.Workers)
 	if f.cfg.Messages == 0 {
-		return 0, 0
+		return 0, 0, false
 	}
 	quota = f.cfg.Messages / n
 	if uint64(i) < f.cfg.Messages%n {
@@ -99,7 +100,7 @@ func (f *fleet) quota(i int) (quota, reserve uint64) {
 	if i == 0 && quota >= 100*pings {
 		reserve = pings
 	}
-	return quota, reserve
+	return quota, reserve, true
 }
 
 // vacancy leaves a seat empty for a while now and then: claims of its dead owner are

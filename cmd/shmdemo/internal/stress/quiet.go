@@ -52,7 +52,7 @@ func (r *Run) drain() {
 // testWakes runs the two tests, one after the other.
 func (r *Run) testWakes() {
 	m := r.fleet.seats[0].now.Load()
-	if quota, reserve := r.fleet.quota(0); m == nil || quota != 0 && reserve == 0 {
+	if _, reserve, limited := r.fleet.quota(0); m == nil || limited && reserve == 0 {
 		return
 	}
 	r.phase("pings")
