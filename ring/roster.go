@@ -65,7 +65,10 @@ func (r *Ring) join(locks *shm.Locks, slot int) (*Attachment, error) {
 	a := &Attachment{ring: r, locks: locks, slot: slot}
 	err := r.seg.Guarded(func() error {
 		// The name comes before the sweep: a claim of the slot that is in the
-		// way meanwhile is this process's doing, should it be stopped here.
+		// way meanwhile is this process's doing, should it be stopped here. And
+		// no instance is ever seen with the pid of another one.
+		a.slotHalf(slotPID).Store(0)
+		a.instance = a.slotHalf(slotInstance).Add(1)
 		pid := os.Getpid()
 		start, _ := shm.ProcessStart(pid) // 0 without /proc: for people to read
 		a.slotWord(slotStart).Store(start)
@@ -76,7 +79,6 @@ func (r *Ring) join(locks *shm.Locks, slot int) (*Attachment, error) {
 			return err
 		}
 		a.slotWord(slotSwept).Add(dead)
-		a.instance = a.slotHalf(slotInstance).Add(1)
 		a.slotWord(slotJoined).Store(uint64(shm.Now()))
 		for _, off := range []int64{slotRecords, slotBytes, slotDropped} {
 			a.slotWord(off).Store(0)

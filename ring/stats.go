@@ -150,7 +150,19 @@ func (r *Ring) SlotInfo(slot int) (info SlotInfo) {
 	return info
 }
 
-func (r *Ring) slotInfo(slot int) SlotInfo {
+// slotInfo reads a seat whose holder may change meanwhile: the words are of one
+// instance, unless seats change faster than they can be read.
+func (r *Ring) slotInfo(slot int) (info SlotInfo) {
+	for range 8 {
+		info = r.readSlot(slot)
+		if r.seg.Word32(rosterAt(slot)+slotInstance).Load() == info.Instance {
+			break
+		}
+	}
+	return info
+}
+
+func (r *Ring) readSlot(slot int) SlotInfo {
 	word := func(off int64) uint64 { return r.seg.Word64(rosterAt(slot) + off).Load() }
 	return SlotInfo{
 		Slot:         slot,

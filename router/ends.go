@@ -130,7 +130,7 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 				l.doubt(s)
 			}
 			l.suspect(m, slot)
-			if info := m.n.ring.SlotInfo(slot); !rcv.dying && info.PID != x.pid && m.n.dir.Load(rcv.index).HeldBy(slot, info.Instance) {
+			if info := m.n.ring.SlotInfo(slot); !rcv.dying && info.PID != 0 && info.PID != x.pid && m.n.dir.Load(rcv.index).HeldBy(slot, info.Instance) {
 				rcv.exit, rcv.exitPID = nil, 0 // a child of it has the pipe, and lives
 			}
 		}
