@@ -27,10 +27,12 @@ func TestTraffic(t *testing.T) {
 		const attachments, producers = 3, 3
 		const each = 1000
 		var all sync.WaitGroup
+		id := uint32(0)
 		for range attachments {
 			a := ringtest.Attach(t, r)
 			for range producers {
-				id := random.Uint32() >> 16
+				id++ // two of the same number would look like duplicates
+				id := id
 				seed := random.Uint64()
 				all.Go(func() {
 					err := produce(ctx, a.NewProducer(), rand.New(rand.NewPCG(seed, 1)), id, each)
