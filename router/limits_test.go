@@ -286,7 +286,7 @@ func TestAllocations(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		per := float64(after.Mallocs-before.Mallocs) / messages
 		t.Logf("%d bytes: %.4f allocations a message", size, per)
-		if per >= 1.0/16 {
+		if per >= 1.0/16 && !raceEnabled { // the detector allocates for itself
 			t.Errorf("%d bytes: %.3f allocations a message", size, per)
 		}
 		must(t, s.Stop())
