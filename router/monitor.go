@@ -277,6 +277,9 @@ func (m *monitor) pace() time.Duration {
 // sleep waits for something to poll, an event, or the next thing that is due.
 func (m *monitor) sleep() {
 	if m.n.broken.Load() {
+		if len(m.out.items) > 0 {
+			return // the ends of the pipes, which have to be handed over first
+		}
 		select {
 		case <-m.kick:
 		case <-m.n.stopping:
