@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"runtime"
 	"sync"
@@ -295,52 +294,6 @@ func (m *monitor) sleep() {
 		m.trouble(err)
 	}
 	m.n.count.wakeups.Add(1)
-}
-
-// trouble deals with an error of Poll or Wait. Damage is stepped over; what is
-// beyond that ends every pipe. Either way the monitor lives, and Stop works.
-func (m *monitor) trouble(err error) {
-	n := m.n
-	switch {
-	case errors.Is(err, ring.ErrCorrupt):
-		n.count.damages.Add(1)
-		skipped, resyncErr := m.cons.Resync()
-		if resyncErr != nil {
-			m.giveUp(resyncErr)
-		}
-		// Somebody may go on spoiling it: neither the log nor a processor is
-		// theirs.
-		more, ok := n.damageLog.allow()
-		if ok {
-			n.log.Error("damage in the segment", "error", err, "skipped granules", skipped, "unreported", more)
-			return
-		}
-		m.pause()
-	case errors.Is(err, shm.ErrFault):
-		m.giveUp(err)
-	default:
-		// The kernel would not say who is alive. That may pass.
-		if more, ok := n.pingLog.allow(); ok {
-			n.log.Error("monitor is hindered", "error", err, "unreported", more)
-		}
-		m.pause()
-	}
-}
-
-// pause keeps the monitor from spinning on what does not get better.
-func (m *monitor) pause() {
-	select {
-	case <-time.After(10 * time.Millisecond):
-	case <-m.n.stopping:
-	}
-}
-
-func (m *monitor) giveUp(err error) {
-	n := m.n
-	n.log.Error("segment is damaged beyond repair", "error", err)
-	n.broken.Store(true)
-	end := fmt.Errorf("%w: %w", ErrBroken, err)
-	n.pipes.each(func(rcv *Receiver) { m.queueEnd(rcv, end) })
 }
 
 // countRest counts the messages that Stop leaves in the ring. The goroutine has
