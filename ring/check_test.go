@@ -205,6 +205,26 @@ func TestProducerMeetsDamage(t *testing.T) {
 	}
 }
 
+// A frontier is what others wait for: it is at most a ring ahead of head,
+// whatever the hint says, or an error.
+func TestFrontierIsInTheRing(t *testing.T) {
+	const size = 1024
+	for _, hint := range []uint64{size + 101, 1 << 40, 1 << 63, ^uint64(0)} {
+		r, _, _ := damaged(t)
+		r.SetHint(hint)
+		pos, err := r.Frontier()
+		require.NoError(t, err)
+		require.EqualValues(t, 111, pos, "hint %d", hint)
+	}
+	r, _, _ := damaged(t)
+	r.SetHint(500)
+	for pos := uint64(500); pos < size+200; pos++ { // records of a lap to come where head stands
+		r.SetWord(pos, ring.MakeHeader(ring.Commit, r.TagAt(pos), 0, 1))
+	}
+	_, err := r.Frontier()
+	require.ErrorIs(t, err, ring.ErrCorrupt)
+}
+
 // Head in the middle of nowhere, as garbage has it: senders see a ring that is
 // full or corrupt, and the consumer's Wait ends.
 func TestHeadFarAway(t *testing.T) {

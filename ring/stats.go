@@ -192,11 +192,18 @@ func (r *Ring) Head() (pos uint64) {
 // call it. Errors: *CorruptError, shm.ErrFault, os.ErrClosed.
 func (r *Ring) Frontier() (pos uint64, err error) {
 	err = r.access(func() error {
-		pos = max(r.hint.Load(), r.head.Load())
+		pos = r.hint.Load()
+		if h := r.head.Load(); pos-h > r.size { // behind head, or somebody has scribbled on it
+			pos = h
+		}
 		for range r.patience() {
 			w := r.load(pos)
 			switch age := w.age(r.tag(pos)); {
 			case age < 0:
+				// Who waits for it must be able to come there.
+				if int64(pos-r.head.Load()) > int64(r.size) {
+					return corrupt(pos, w, "records reach into the lap behind head")
+				}
 				return nil
 			case age > 0 || !r.valid(pos, w.granules()): // gone by, or scrubbed
 				h := r.head.Load()
