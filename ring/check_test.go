@@ -217,11 +217,15 @@ func TestFrontierIsInTheRing(t *testing.T) {
 		require.EqualValues(t, 111, pos, "hint %d", hint)
 	}
 	r, _, _ := damaged(t)
+	r.SetHint(1 << 57)
+	stats, err := r.Stats()
+	require.NoError(t, err)
+	require.EqualValues(t, ring.MinCapacity, stats.Used)
 	r.SetHint(500)
 	for pos := uint64(500); pos < size+200; pos++ { // records of a lap to come where head stands
 		r.SetWord(pos, ring.MakeHeader(ring.Commit, r.TagAt(pos), 0, 1))
 	}
-	_, err := r.Frontier()
+	_, err = r.Frontier()
 	require.ErrorIs(t, err, ring.ErrCorrupt)
 }
 

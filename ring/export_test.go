@@ -87,3 +87,30 @@ func SetNaps(d time.Duration) (reset func()) {
 	idleNap, roomNap = int64(d), int64(d)
 	return func() { idleNap, roomNap = i, r }
 }
+
+// Where fuzzed images are damaged.
+const (
+	OffHint         = offHint
+	OffRoomWaiters  = offRoomWaiters
+	OffTurn         = offTurn
+	OffHead         = offHead
+	OffSleep        = offSleep
+	OffRoomEpisode  = offRoomEpisode
+	OffLife         = offLife
+	OffCounters     = offCounters
+	OffRoster       = offRoster
+	OffRosterSlot   = slotSize
+	OffTable        = offTable
+	MaxFrameBytes   = maxFrame
+	ConsumerLock    = lockConsumer
+	CorruptDistance = 1 << 34 // laps, beyond which tags look the other way round
+)
+
+func MakeSleep(pos, episode, mode uint64) uint64 {
+	return uint64(makeSleep(pos, episode, sleepWord(mode)))
+}
+
+func OwnerOf(w uint64) int { return header(w).owner() }
+
+// AgeAt compares the word at a position with the lap of that position.
+func (r *Ring) AgeAt(pos uint64) int64 { return r.load(pos).age(r.tag(pos)) }

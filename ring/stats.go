@@ -123,7 +123,7 @@ func (r *Ring) Stats() (s Stats, err error) {
 			ConsumerPIDNamespace: r.seg.Word64(offConsumerPIDNS).Load(),
 		}
 		if used := int64(s.Hint - s.Head); used > 0 {
-			s.Used = min(used*Granule, r.capacity)
+			s.Used = min(used, int64(r.size)) * Granule
 		}
 		for slot := range MaxSlots {
 			if info := r.slotInfo(slot); info.Instance != 0 {
