@@ -405,6 +405,18 @@ func TestRubbishInFrames(t *testing.T) {
 	must(t, rcv.Close())
 }
 
+// A peer that announces much and sends little costs little, also when it does
+// so in the name of many.
+func TestAnnouncedMemory(t *testing.T) {
+	p := part{size: 1 << 30}
+	for n := range 100 {
+		if most := trust * len(p.data); n > 1 && cap(p.data) > most {
+			t.Fatalf("%d bytes for %d that have arrived", cap(p.data), len(p.data))
+		}
+		p.append(make([]byte, n*n))
+	}
+}
+
 // Somebody scribbles over the directory. Messages may be lost, and ends; the
 // router neither panics nor hangs.
 func TestRubbishInTheDirectory(t *testing.T) {

@@ -66,7 +66,7 @@ func (p *parts) take(m *monitor, rcv *Receiver, kind wire.Kind, f ring.Frame) (d
 
 func (p *part) append(b []byte) {
 	if need := len(p.data) + len(b); need > cap(p.data) {
-		grown := make([]byte, len(p.data), min(p.size, max(trust*need, 1<<20)))
+		grown := make([]byte, len(p.data), min(p.size, trust*need))
 		copy(grown, p.data)
 		p.data = grown
 	}
