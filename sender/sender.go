@@ -264,31 +264,61 @@ func (s *Sender) dropSpare() (ps []*ring.Producer) {
 	return ps
 }
 
-// sayEnd tells the router, by a frame if there is room, else by the entry alone. The router waits for the End
-// frame of an entry that has ended, unless ends is raised; so the entry is marked before that: see
-// internal/wire, notice.go.
+// sayEnd tells the router, by a frame if there is room, else by the entry and the word ends: once, since who is
+// told may give the entry to another pipe. The router waits for the End frame of an entry that has ended, unless
+// ends is raised; so the entry is marked before that: see internal/wire, notice.go.
 func (s *Sender) sayEnd() error {
 	l := s.link
 	return l.seg.Guarded(func() error {
-		send := func() error { return s.p.TrySend(nil, wire.Meta(wire.End, s.token.Index, s.seq)) }
 		mark := func() { l.dir.End(s.token.Index, s.token.ID, s.att.Slot(), s.att.Instance()) }
 		if !l.dir.Serves(s.token.Epoch) {
 			mark() // and nobody to tell
 			return nil
 		}
-		err := send()
+		life := l.dir.Life()
+		err := s.p.TrySend(nil, wire.Meta(wire.End, s.token.Index, s.seq))
+		s.ending(endSent)
 		mark()
-		if err == nil {
+		if err == nil && l.dir.Life() == life {
 			return nil
 		}
+		// If the frame was sent, it may have been consumed by a router that died, and the next one have seen the
+		// entry before it was marked. That raises life before it looks.
 		l.dir.RaiseEnds()
-		if errors.Is(err, ErrFull) {
-			// The router may have emptied the ring, looked at ends, and gone to sleep in between: once more, to
-			// wake it. If there is still no room, it is awake.
-			if err = send(); errors.Is(err, ErrFull) {
-				return nil
-			}
+		s.ending(endRaised)
+		if err == nil || errors.Is(err, ErrFull) {
+			// The router may have emptied the ring, looked at ends, and gone to sleep in between.
+			return s.knock()
 		}
 		return err
 	})
+}
+
+// knock wakes the router by a claim that it will step over. If there is no room for one, it is awake.
+func (s *Sender) knock() error {
+	c, err := s.p.TryClaim(0, 0)
+	if err == nil {
+		c.Abort()
+	}
+	if errors.Is(err, ErrFull) {
+		return nil
+	}
+	return err
+}
+
+// endStep is how far sayEnd has come.
+type endStep int
+
+const (
+	endSent   endStep = iota // the frame, or there was no room for it
+	endRaised                // the word ends
+)
+
+// testHookEnding lets tests get between its steps.
+var testHookEnding func(endStep)
+
+func (s *Sender) ending(step endStep) {
+	if testHookEnding != nil {
+		testHookEnding(step)
+	}
 }

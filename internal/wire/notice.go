@@ -15,7 +15,7 @@ import (
 //
 // Sender to router: a sender that stops while the ring is full marks its entry as ended, and then raises
 // ends. The ring being full, the monitor has records to consume, and looks at ends after it has consumed
-// them.
+// them. So does one that stops while a router resumes: the frame may have gone to the router before.
 
 // Notice returns the number of the latest notice, to be loaded before looking at what it is about.
 func (d *Directory) Notice() uint32 { return d.notice.Load() }
@@ -32,9 +32,9 @@ func (d *Directory) WaitNotice(seen uint32, deadline int64) error {
 	return shm.FutexWait(d.notice, seen, deadline)
 }
 
-// Ends returns a number that is raised by every sender that could not send its End frame at the first
-// attempt.
+// Ends returns a number that is raised by every sender whose End frame the router may not see.
 func (d *Directory) Ends() uint32 { return d.ends.Load() }
 
-// RaiseEnds is called by such a sender, after Entry word ended and before its second attempt.
+// RaiseEnds is called by such a sender, after it has marked its entry. It sends no End frame behind that: the
+// entry may be another pipe's by then.
 func (d *Directory) RaiseEnds() { d.ends.Add(1) }
