@@ -41,7 +41,8 @@ var (
 // What can happen while a router runs.
 var (
 	// ErrTooManyPipes is returned by Pipe when as many pipes are open, or closed
-	// with a sender that still lives, as WithMaxPipes allows.
+	// with a sender that still lives, or with WithResume closed and not released
+	// yet, as WithMaxPipes allows.
 	ErrTooManyPipes = errors.New("router: too many pipes")
 	// ErrNothingToWaitFor is returned by RouteUntil when its condition does not
 	// hold, nothing is queued, and every open pipe has ended: no message can come

@@ -216,7 +216,7 @@ func (n *run) closePipe(rcv *Receiver) error {
 // it is in the ring, and none can come.
 func (n *run) senderGone(rcv *Receiver) {
 	n.withSegment(func() error {
-		rcv.gone = true
+		rcv.gone, rcv.behind = true, n.cons.Position()
 		if rcv.isClosed() {
 			n.freeIndex(rcv)
 		}
@@ -226,6 +226,9 @@ func (n *run) senderGone(rcv *Receiver) {
 
 // freeIndex gives back the entry of a pipe that is closed and gone. mu is held.
 func (n *run) freeIndex(rcv *Receiver) {
+	if n.retire(rcv) {
+		return
+	}
 	for range 3 { // its sender may be marking it as ended at this moment, once
 		w := n.dir.Word(rcv.index)
 		if w.ID() != rcv.id || w.State() == wire.PipeFree || n.dir.Free(rcv.index, w) {

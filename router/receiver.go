@@ -34,6 +34,7 @@ type Receiver struct {
 	markedAt  int
 
 	gone   bool                  // guarded by run.mu: see pipes
+	behind uint64                // guarded by run.mu, once gone: the position behind its last frame
 	sender *sender.Sender        // the other end; nil in a later life of the router
 	owner  atomic.Pointer[owner] // who was given the sender; see launch.go
 

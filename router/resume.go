@@ -65,30 +65,57 @@ func (h *releaseRef) done() {
 	}
 }
 
-// releaseHandled releases the oldest refs that are done with.
+// releaseHandled releases the oldest refs that are done with, one after the
+// other: the numbers in the directory are ahead of head by one Poll at most.
 func (n *run) releaseHandled() {
 	n.withSegment(func() error {
-		var last *releaseRef
 		for len(n.releases) > 0 && n.releases[0].pending.Load() == 0 {
-			last = n.releases[0]
+			h := n.releases[0]
 			n.releases[0] = nil
 			n.releases = n.releases[1:]
-			for _, m := range last.marks {
+			for _, m := range h.marks {
 				// Before head moves: a number that is too new is put right by the
 				// message that then comes again.
 				if n.dir.Word(m.rcv.index).ID() == m.rcv.id {
 					n.dir.SetReleased(m.rcv.index, m.seq)
 				}
 			}
-		}
-		if last == nil {
-			return nil
+			if err := n.cons.Release(h.pos); err != nil {
+				return err
+			}
+			n.released = h.pos
 		}
 		if len(n.releases) == 0 {
 			n.releases = nil
 		}
-		return n.cons.Release(last.pos)
+		n.freeReleased()
+		return nil
 	})
+}
+
+// retire keeps the index of a pipe that is closed and gone from being used again
+// until all of its frames are released: the next router would find them in the
+// ring, and take them for the new pipe's. It returns false if they are. mu is
+// held.
+func (n *run) retire(rcv *Receiver) bool {
+	if !n.opts.resume || int64(rcv.behind-n.released) <= 0 {
+		return false
+	}
+	n.dir.Flag(rcv.index, wire.Closed) // what the next router finds, too
+	n.retired = append(n.retired, rcv)
+	return true
+}
+
+// freeReleased gives back the indexes whose last frame is released. mu is held.
+func (n *run) freeReleased() {
+	if len(n.retired) == 0 {
+		return
+	}
+	retired := n.retired
+	n.retired = nil
+	for _, rcv := range retired {
+		n.freeIndex(rcv) // or retires it again
+	}
 }
 
 // takeOver opens the segment of a router before this one.

@@ -59,6 +59,8 @@ type run struct {
 	unmapped bool          // guarded by mu
 	pipes    pipes         // guarded by mu, but for the table
 	releases []*releaseRef // guarded by mu; a router that resumes: not released yet, oldest first
+	released uint64        // guarded by mu; a router that resumes: head
+	retired  []*Receiver   // guarded by mu; see retire
 
 	awaited  atomic.Int64 // pipes that are neither closed nor told to have ended
 	broken   atomic.Bool  // the segment is beyond repair
@@ -114,6 +116,7 @@ func start(o *options) (_ *run, err error) {
 		return nil, err
 	}
 	n.pipes.init(n.dir.Len())
+	n.released = n.cons.Position()
 	n.mon = newMonitor(n)
 	undo = append(undo, func() {
 		n.mon.live.close()
