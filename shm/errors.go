@@ -21,7 +21,8 @@ var (
 	// directory, device or pipe.
 	ErrNotRegular = errors.New("not a regular file")
 
-	// ErrNoSpace says that the file system cannot hold the whole segment. It is found out while the
+	// ErrNoSpace says that the file system cannot hold the whole segment, or a limit of this process
+	// (RLIMIT_FSIZE, a quota) does not allow it: the chain has the cause. It is found out while the
 	// segment is created, because a page that cannot be had later kills the process that touches
 	// it.
 	ErrNoSpace = errors.New("not enough space for the segment")

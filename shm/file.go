@@ -96,8 +96,10 @@ func writeZeros(fd int, off, end int64) error {
 	return nil
 }
 
+// spaceError marks what a smaller segment might not meet: a full file system, a quota, and a bound on
+// the size of files, RLIMIT_FSIZE for one.
 func spaceError(call string, err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, os.NewSyscallError(call, err))
 	}
 	return os.NewSyscallError(call, err)

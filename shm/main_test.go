@@ -33,6 +33,16 @@ var roles = map[string]func(){
 	"waiter":    roleWaiter,
 	"pinger":    rolePinger,
 	"renamed":   roleRenamed,
+
+	"starved":     roleStarved,
+	"spent":       roleSpent,
+	"small-files": roleSmallFiles,
+	"narrow":      roleNarrow,
+	"careless":    roleCareless,
+	"umask":       roleUmask,
+	"odd-paths":   roleOddPaths,
+	"refused":     roleRefused,
+	"forbidden":   roleForbidden,
 }
 
 const (

@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"shm":               {},
 	"internal/wire":     {"shm"},
 	"ring":              {"shm"},
+	"internal/hosttest": {},
 	"internal/ringtest": {"shm", "ring"},
 	"sender":            {"shm", "ring", "internal/wire"},
 	"router":            {"shm", "ring", "sender", "internal/wire"},
