@@ -134,12 +134,11 @@ func (c *Consumer) takeOver() error {
 	c.polled.Store(pos)
 	c.freed.Store(pos)
 	c.counts.load(c.seg)
-	pid := os.Getpid()
-	start, _ := shm.ProcessStart(pid)
+	start, _ := shm.OwnStart()
 	c.seg.Word64(offLife).Add(1)
 	c.seg.Word64(offConsumerStart).Store(start)
 	c.seg.Word64(offConsumerPIDNS).Store(shm.PIDNamespace())
-	c.seg.Word32(offConsumerPID).Store(uint32(pid))
+	c.seg.Word32(offConsumerPID).Store(uint32(os.Getpid()))
 	c.wakeWaiters()
 	return nil
 }

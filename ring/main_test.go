@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +34,11 @@ var roles = map[string]func(w *worker) error{
 	"consume":       workConsume,
 	"soak":          workSoak,
 	"send":          workSend,
+	"seats":         workSeats,
+	"starved":       workStarved,
+	"parent":        workParent,
+	"flood":         workFlood,
+	"narrow":        workNarrow,
 }
 
 var rolesUsed sync.Map
@@ -171,6 +177,12 @@ type child struct {
 // start starts a worker on the segment of r. It is killed when the test ends.
 func start(t testing.TB, r *ring.Ring, role string, args ...string) *child {
 	t.Helper()
+	return startAs(t, r, nil, role, args...)
+}
+
+// startAs is start with attributes, such as namespaces.
+func startAs(t testing.TB, r *ring.Ring, attr *syscall.SysProcAttr, role string, args ...string) *child {
+	t.Helper()
 	require.Contains(t, roles, role)
 	rolesUsed.Store(role, true)
 	file, err := r.File()
@@ -182,6 +194,7 @@ func start(t testing.TB, r *ring.Ring, role string, args ...string) *child {
 	cmd.Env = append(os.Environ(), roleVariable+"="+role)
 	cmd.ExtraFiles = []*os.File{file}
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = attr
 	c := &child{t: t, cmd: cmd, lines: make(chan string, 1<<16)}
 	c.in, err = cmd.StdinPipe()
 	require.NoError(t, err)

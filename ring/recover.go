@@ -55,11 +55,12 @@ type SkipEvent struct {
 // StallEvent tells of a living producer's claim that delays everybody behind
 // it. Nobody may take it away; the application may decide to kill the process.
 type StallEvent struct {
-	Slot     int
-	PID      int    // as the producer sees itself; another pid namespace numbers differently
-	Start    uint64 // its start time in clock ticks since boot, against a pid used again; 0 where /proc was missing
-	Position uint64
-	Age      time.Duration // since the consumer first saw it in front
+	Slot         int
+	PID          int    // as the producer sees itself
+	Start        uint64 // its start time in clock ticks since boot, against a pid used again; 0 where it could not be read
+	PIDNamespace uint64 // unless it is shm.PIDNamespace here, PID is another process's, or nobody's
+	Position     uint64
+	Age          time.Duration // since the consumer first saw it in front
 }
 
 // front remembers the claim that stands in front of the consumer.
@@ -121,9 +122,15 @@ func (c *Consumer) tellStall(now int64) {
 		return
 	}
 	f.told = 2 * age
-	pid := c.seg.Word32(rosterAt(f.word.owner()) + slotPID).Load()
-	start := c.seg.Word64(rosterAt(f.word.owner()) + slotStart).Load()
-	c.onStall(StallEvent{Slot: f.word.owner(), PID: int(pid), Start: start, Position: f.pos, Age: age})
+	roster := rosterAt(f.word.owner())
+	c.onStall(StallEvent{
+		Slot:         f.word.owner(),
+		PID:          int(c.seg.Word32(roster + slotPID).Load()),
+		Start:        c.seg.Word64(roster + slotStart).Load(),
+		PIDNamespace: c.seg.Word64(roster + slotPIDNS).Load(),
+		Position:     f.pos,
+		Age:          age,
+	})
 }
 
 // damage names what is wrong with the word in front.

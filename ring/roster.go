@@ -69,11 +69,10 @@ func (r *Ring) join(locks *shm.Locks, slot int) (*Attachment, error) {
 		// no instance is ever seen with the pid of another one.
 		a.slotHalf(slotPID).Store(0)
 		a.instance = a.slotHalf(slotInstance).Add(1)
-		pid := os.Getpid()
-		start, _ := shm.ProcessStart(pid) // 0 without /proc: for people to read
+		start, _ := shm.OwnStart() // 0 without /proc, or a descriptor to read it
 		a.slotWord(slotStart).Store(start)
 		a.slotWord(slotPIDNS).Store(shm.PIDNamespace())
-		a.slotHalf(slotPID).Store(uint32(pid))
+		a.slotHalf(slotPID).Store(uint32(os.Getpid()))
 		dead, err := a.sweep()
 		if err != nil {
 			return err

@@ -74,7 +74,7 @@ type Stats struct {
 	Life     uint64 // consumers so far
 	PID      int    // the consumer's, as it sees itself; 0 if none came or it left
 
-	ConsumerStart        uint64 // its start time in clock ticks since boot; 0 where /proc was missing
+	ConsumerStart        uint64 // its start time in clock ticks since boot; 0 where it could not be read, as without /proc
 	ConsumerPIDNamespace uint64 // inode number; the pid means something only within it
 
 	// Consumer is as of its last sleep, or a while ago where it has been busy.

@@ -43,6 +43,8 @@ var roles = map[string]func(){
 	"odd-paths":   roleOddPaths,
 	"refused":     roleRefused,
 	"forbidden":   roleForbidden,
+	"chroot":      roleChroot,
+	"apart":       roleApart,
 }
 
 const (

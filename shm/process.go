@@ -29,6 +29,18 @@ func ProcessStart(pid int) (ticks uint64, err error) {
 	return parseStart(stat)
 }
 
+// OwnStart returns what ProcessStart returns for this process to those who share its pid namespace. It
+// asks for no number: /proc may be that of another namespace, in which ours is another process's. The
+// error is fs.ErrNotExist where there is no /proc.
+func OwnStart() (ticks uint64, err error) {
+	defer wrapf(&err, "start of this process")
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return 0, err
+	}
+	return parseStart(stat)
+}
+
 // parseStart takes the 22nd field. The second, the program's name in parentheses, may hold
 // anything, also spaces and parentheses; what follows the last one is numbers and a letter.
 func parseStart(stat []byte) (uint64, error) {

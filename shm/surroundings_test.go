@@ -236,3 +236,91 @@ func roleForbidden() {
 	}
 	say("ok")
 }
+
+// A process in a chroot without /proc is told so; there, a path inside is enough, whatever it is
+// called outside.
+func TestChrootWithoutProc(t *testing.T) {
+	noLeaks(t)
+	dir := t.TempDir()
+	named, err := CreateNamed(filepath.Join(dir, "x"), page, nil)
+	require.NoError(t, err)
+	defer named.Close()
+	watcher := openLocks(t, named)
+	_, files := handOver(t, newSegment(t, Memfd))
+	w := startWorker(t, "chroot", dir, hosttest.Apart(t, unix.CLONE_NEWNS), files...)
+	require.Contains(t, w.expect("memfd"), "/proc is not mounted")
+	w.expect("named")
+	held, err := watcher.Held(1)
+	require.NoError(t, err)
+	require.True(t, held)
+	w.signalKill()
+	eventually(t, func() bool { held, err := watcher.Held(1); return err == nil && !held }, "lock of a dead process")
+}
+
+func roleChroot() {
+	check(unix.Chroot(os.Getenv(argEnv)))
+	check(os.Chdir("/"))
+	s := must(FromFile(os.NewFile(3, "inherited")))
+	s.Bytes()[0] = 1
+	_, err := s.OpenLocks()
+	if !errors.Is(err, ErrNoLocks) || !errors.Is(err, fs.ErrNotExist) {
+		say("error: %v", err)
+	}
+	say("memfd %v", err)
+	if _, err := OwnStart(); !errors.Is(err, fs.ErrNotExist) {
+		say("error: start: %v", err)
+	}
+	must(must(must(OpenNamed("x")).OpenLocks()).TryLock(1))
+	say("named")
+	hear()
+}
+
+// Locks are seen, and freed by death, from one pid namespace to the other. Pids are not the same
+// there, which the number of the namespace says; the start of a process is its own, also where /proc
+// still shows the namespace outside.
+func TestPIDNamespaces(t *testing.T) {
+	for _, proc := range []string{"own", "outer"} {
+		t.Run(proc, func(t *testing.T) {
+			forKinds(t, fileKinds, func(t *testing.T, kind Kind) {
+				s := newSegment(t, kind)
+				l := openLocks(t, s)
+				arg, files := handOver(t, s)
+				w := startWorker(t, "apart", arg, hosttest.Apart(t, unix.CLONE_NEWPID|unix.CLONE_NEWNS), files...)
+				w.tell(proc)
+				w.expect("locked")
+				require.Equal(t, "1", w.expect("pid"))
+				require.NotEqual(t, fmt.Sprint(PIDNamespace()), w.expect("namespace"))
+				start, err := ProcessStart(w.pid())
+				require.NoError(t, err)
+				require.Equal(t, fmt.Sprint(start), w.expect("start"))
+				held, err := l.Held(7)
+				require.NoError(t, err)
+				require.True(t, held)
+				ok, err := l.TryLock(8)
+				require.NoError(t, err)
+				require.True(t, ok)
+				w.tell("ask")
+				require.Equal(t, "true <nil>", w.expect("held"))
+				w.signalKill()
+				eventually(t, func() bool { held, err := l.Held(7); return err == nil && !held }, "lock of a dead process")
+			})
+		})
+	}
+}
+
+func roleApart() {
+	if hear() == "own" {
+		check(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+		check(unix.Mount("proc", "/proc", "proc", 0, ""))
+	}
+	l := must(inherited().OpenLocks())
+	must(l.TryLock(7))
+	say("locked")
+	say("pid %d", os.Getpid())
+	say("namespace %d", PIDNamespace())
+	say("start %d", must(OwnStart()))
+	hear()
+	held, err := l.Held(8)
+	say("held %v %v", held, err)
+	hear()
+}
