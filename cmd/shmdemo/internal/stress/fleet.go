@@ -8,18 +8,16 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/shmrouter/shmrouter/router"
 )
 
 // fleet is the workers as the main process sees them. Each seat has a goroutine
 // that launches an incarnation, waits until it is gone, and launches the next.
 type fleet struct {
-	cfg    *Config
-	noise  []byte
-	router *router.Router
-	book   *book
-	meter  *meter
+	cfg   *Config
+	noise []byte
+	host  mainSide
+	book  *book
+	meter *meter
 
 	seats  []seat
 	order  atomic.Uint64 // for everybody, also those still to come
@@ -65,6 +63,7 @@ func (f *fleet) keep(i int) {
 		m, err := f.launch(briefing{
 			Seed: f.cfg.Seed, Sizes: f.cfg.Sizes, Seat: i, Incarnation: incarnation, Claims: i < claimers(f.cfg.Workers),
 			Quota: quota, Reserve: reserve, Path: f.cfg.Path, Parent: os.Getpid(),
+			character: f.cfg.character(i, incarnation),
 		})
 		if err != nil {
 			f.book.violation("worker %d.%d could not be launched: %v", i, incarnation, err)
@@ -129,13 +128,6 @@ func (f *fleet) launch(b briefing) (m *member, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s, pipe, err := f.router.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	m.pipe = pipe
-	pipe.Handle(func(msg router.Message) { f.book.arrive(m, msg.Data) }, m.endOfPipe)
-
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args[0] = "shmdemo-worker"
 	cmd.Env = append(os.Environ(), EnvWorker+"="+string(text))
@@ -145,8 +137,7 @@ func (f *fleet) launch(b briefing) (m *member, err error) {
 	// is killed while the worker is stopped, it has to go on, to see that and
 	// end; the signal does nothing to one that runs.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGCONT}
-	if m.worker, err = f.router.Launch(cmd, s); err != nil {
-		pipe.Close()
+	if err := f.host.admit(f.book, m, cmd); err != nil {
 		return nil, err
 	}
 	return m, nil

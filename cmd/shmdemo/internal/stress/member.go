@@ -19,8 +19,8 @@ type member struct {
 
 	diary  *diary
 	stderr *os.File
-	worker *router.Worker
-	pipe   *router.Receiver
+	worker process
+	pipe   sendersEnd
 	lane   *lane // guarded by the book's mutex
 
 	killed    atomic.Bool   // we did

@@ -37,6 +37,10 @@ const (
 	saltSeat
 	saltKill
 	saltStop
+	saltChurn
+	saltCharacter
+	saltBurst
+	saltFork
 )
 
 // mix is splitmix64's finalizer: a different, evenly spread number for each argument.

@@ -14,7 +14,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
-	"github.com/shmrouter/shmrouter/router"
 	"github.com/shmrouter/shmrouter/shm"
 )
 
@@ -73,9 +72,9 @@ type Stalls struct {
 // result puts everything together. The router may be stuck, and is asked for no
 // longer than a moment.
 func (r *Run) result() *Result {
-	var s router.Stats
-	stats := make(chan router.Stats, 1)
-	go func() { stats <- r.router.Stats() }()
+	var s figures
+	stats := make(chan figures, 1)
+	go func() { stats <- r.host.main.figures() }()
 	select {
 	case s = <-stats:
 	case <-time.After(time.Second):
@@ -90,7 +89,7 @@ func (r *Run) result() *Result {
 		Sent: a.sent, Acknowledged: a.acked, Delivered: a.delivered,
 		Lost: a.lost, Torn: a.torn, Duplicated: a.duplicated, Reordered: a.reordered,
 		Killed: r.killer.killed.Load(), KilledInClaim: r.killer.inClaim.Load(), Stopped: r.stopper.stopped.Load(),
-		ClaimsSkipped: s.Ring.Consumer.SkippedDead + s.Ring.Swept, ClaimsSwept: s.Ring.Swept,
+		ClaimsSkipped: s.skippedDead + s.swept - r.before.skippedDead - r.before.swept, ClaimsSwept: s.swept - r.before.swept,
 		PeakRSS: peakRSS(), Elapsed: shm.Now() - r.began,
 		Violations: a.violations,
 	}

@@ -3,17 +3,13 @@ package stress
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/shmrouter/shmrouter/ring"
-	"github.com/shmrouter/shmrouter/router"
 	"github.com/shmrouter/shmrouter/shm"
 )
 
@@ -29,6 +25,8 @@ type Config struct {
 	Capacity  int64
 	Path      string        // named segment; empty: none
 	Patience  time.Duration // without progress for so long the run has failed
+	Host      *Host         // running, and not stopped by the run; nil: the run's own
+	Soak      bool          // everything at once: see soak.go
 	Progress  io.Writer     // where to tell how it goes; nil: nowhere
 	Live      bool          // on one line of a terminal
 }
@@ -39,12 +37,15 @@ var ErrConfig = errors.New("cannot run")
 // Run is one run, in its phases: stress, draining, pings, press, dismissal.
 type Run struct {
 	cfg     Config
-	router  *router.Router
+	host    *Host
+	owned   bool    // the host is the run's own
+	before  figures // of the host, when the run began
 	fleet   *fleet
 	book    *book
 	meter   *meter
 	killer  *killer
 	stopper *stopper
+	churn   churn
 
 	began   int64  // shm.Now
 	missing uint64 // acknowledged, and given up by a drain
@@ -73,11 +74,12 @@ func (r *Run) Do(ctx context.Context) *Result {
 		r.stress(ctx)
 		r.quiet()
 		r.sending.Store(r.throughput())
-		r.testWakes()
+		if !r.cfg.Soak { // other runs are under way: wakes are not at once
+			r.testWakes()
+		}
 		r.phase("dismissing")
 		r.fleet.dismiss()
 		r.fleet.wg.Wait()
-		r.phase("stopping the router")
 		r.stop()
 		r.verdict.Do(func() { orderly <- r.result() })
 	}()
@@ -89,32 +91,35 @@ func (r *Run) Do(ctx context.Context) *Result {
 	}
 }
 
-// New starts a router for a run. An error wraps ErrConfig.
-func New(cfg Config) (*Run, error) {
+// complete fills in what was left open.
+func (cfg Config) complete() Config {
 	if cfg.Seed == 0 {
 		cfg.Seed = 1 + rand.Uint64N(1<<32)
 	}
 	if cfg.Capacity == 0 {
 		cfg.Capacity = ring.DefaultCapacity
 	}
-	m := newMeter()
-	r := &Run{cfg: cfg, meter: m, book: newBook(m), doomed: make(chan *Result, 1)}
-	r.cfg.Sizes.Frame = int(min(cfg.Capacity/8, 16<<20))
-	opts := []router.Option{
-		router.WithCapacity(cfg.Capacity), router.WithMaxMessage(max(r.cfg.Sizes.Longest(), 1)),
-		router.WithSkipHook(m.skip), router.WithStallHook(m.stall),
+	cfg.Sizes.Frame = int(min(cfg.Capacity/8, 16<<20))
+	return cfg
+}
+
+// New prepares a run, and starts a router for it unless it was given one that runs.
+// An error wraps ErrConfig.
+func New(cfg Config) (*Run, error) {
+	cfg = cfg.complete()
+	r := &Run{cfg: cfg, host: cfg.Host, owned: cfg.Host == nil, doomed: make(chan *Result, 1)}
+	if r.owned {
+		var err error
+		if r.host, err = NewHost(cfg); err == nil {
+			err = r.host.Start()
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	if cfg.Path != "" {
-		opts = append(opts, router.WithPath(cfg.Path))
-	}
-	var err error
-	if r.router, err = router.New(opts...); err == nil {
-		err = r.router.Start()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	r.fleet = &fleet{cfg: &r.cfg, noise: newNoise(cfg.Seed), router: r.router, book: r.book, meter: m}
+	m := r.host.meter
+	r.meter, r.book, r.before = m, newBook(m), r.host.main.figures()
+	r.fleet = &fleet{cfg: &r.cfg, noise: newNoise(cfg.Seed), host: r.host.main, book: r.book, meter: m}
 	r.fleet.seats = make([]seat, cfg.Workers)
 	r.killer, r.stopper = newKiller(r.fleet), newStopper(r.fleet)
 	r.phase("starting")
@@ -138,6 +143,9 @@ func (r *Run) stress(ctx context.Context) {
 	var trouble sync.WaitGroup
 	trouble.Go(func() { r.killer.run(ctx) })
 	trouble.Go(func() { r.stopper.run(ctx) })
+	if r.cfg.Soak {
+		r.soak(ctx, &trouble)
+	}
 	for ctx.Err() == nil && !(r.cfg.Messages != 0 && r.fleet.sentAll()) {
 		time.Sleep(time.Millisecond)
 	}
@@ -157,33 +165,28 @@ func (r *Run) throughput() *throughput {
 	return &throughput{a.delivered, a.bytes, time.Duration(r.book.last.Load() - r.began)}
 }
 
-// stop ends the router and looks whether it has counted anything that cannot be.
+// stop ends the router, if it is the run's own, and looks whether it has counted anything
+// that cannot be.
 func (r *Run) stop() {
-	err := r.router.Stop()
-	if err != nil {
-		r.book.violation("stopping the router: %v", err)
+	var complaints []string
+	if r.owned {
+		r.phase("stopping the router")
+		complaints = r.host.Stop()
+	} else {
+		r.phase("counting")
+		r.awaitCounts()
 	}
-	s := r.router.Stats()
-	for _, odd := range []struct {
-		what  string
-		count uint64
-	}{
-		{"messages for closed pipes", s.Discarded},
-		{"frames that no sender makes", s.Malformed},
-		{"messages that were sent and not routed", s.Unrouted},
-		{"places where the segment was damaged", s.Damages},
-		{"panics of handlers", s.Panics},
-		{"claims dropped by living workers", s.Ring.Dropped},
-	} {
-		if odd.count != 0 {
-			r.book.violation("the router counted %d %s", odd.count, odd.what)
+	for _, c := range append(complaints, r.host.main.figures().odd(r.before, r.churn.discards.Load())...) {
+		r.book.violation("%s", c)
+	}
+}
+
+// awaitCounts waits until the router, which runs on, has published its counts: it
+// does so before it sleeps.
+func (r *Run) awaitCounts() {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if f := r.host.main.figures(); f.ring.Sleeping && f.queued == 0 {
+			return
 		}
-	}
-	if r.cfg.Path == "" {
-		return
-	}
-	if _, err := os.Lstat(r.cfg.Path); !errors.Is(err, fs.ErrNotExist) {
-		r.book.violation("the router left its segment's file behind")
-		os.Remove(r.cfg.Path)
 	}
 }

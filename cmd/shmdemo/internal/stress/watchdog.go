@@ -39,9 +39,9 @@ func (r *Run) progress() uint64 { return r.book.arrived.Load() + r.book.steps.Lo
 func (r *Run) ringState() string {
 	text := make(chan string, 1)
 	go func() {
-		s := r.router.Stats()
+		s := r.host.main.figures()
 		text <- fmt.Sprintf("; head %d, used %d of %d bytes, consumer asleep %v, waiting for room %v, between monitor and loop %d",
-			s.Ring.Head, s.Ring.Used, s.Ring.Capacity, s.Ring.Sleeping, s.Ring.Waiters, s.Queued)
+			s.ring.Head, s.ring.Used, s.ring.Capacity, s.ring.Sleeping, s.ring.Waiters, s.queued)
 	}()
 	select {
 	case s := <-text:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/shmrouter/shmrouter/sender"
@@ -28,6 +29,7 @@ type briefing struct {
 	Reserve     uint64 // of these, to keep for pings
 	Path        string // of a named segment
 	Parent      int    // pid of the main process
+	character
 }
 
 // worker is a process that sends.
@@ -41,12 +43,16 @@ type worker struct {
 	n   uint64 // number of the last message
 	buf []byte
 
-	rested int64 // the lull that it has rested in
+	rested int64  // the lull that it has rested in
+	silent uint64 // the message before which it falls silent
 }
 
 // Worker runs a worker process until its pipe is cancelled or its router is
 // gone, and returns its exit status.
 func Worker() int {
+	if ms, ok := strings.CutPrefix(os.Getenv(EnvWorker), envNap); ok {
+		return nap(ms)
+	}
 	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -77,6 +83,9 @@ func work() error {
 		return err
 	}
 	w.ctx = w.s.Context()
+	if w.Forks {
+		go w.runPrograms()
+	}
 	if err := w.run(); err != nil && w.ctx.Err() == nil {
 		return fmt.Errorf("message %d: %w", w.n, err)
 	}
@@ -104,6 +113,9 @@ func (w *worker) willSweepPath() func() {
 func (w *worker) run() error {
 	for w.ctx.Err() == nil {
 		order := w.page.order.Load()
+		if w.Life != 0 && w.n >= w.Life {
+			return nil
+		}
 		var err error
 		switch {
 		case order == w.page.did.Load() && order != orderRun:
@@ -127,7 +139,7 @@ func (w *worker) run() error {
 // free sends one thing after the other, as long as no other order is there and
 // the quota is not used up.
 func (w *worker) free() error {
-	for w.ctx.Err() == nil && w.page.order.Load() == orderRun {
+	for w.ctx.Err() == nil && w.page.order.Load() == orderRun && (w.Life == 0 || w.n < w.Life) {
 		if w.Quota != 0 && w.n+w.Reserve >= w.Quota {
 			w.page.idle.Store(1)
 			w.sleep(time.Millisecond)
@@ -137,6 +149,7 @@ func (w *worker) free() error {
 			return err
 		}
 		w.rest()
+		w.burst()
 	}
 	return nil
 }

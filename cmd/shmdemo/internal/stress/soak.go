@@ -1,0 +1,144 @@
+package stress
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// What a soak does besides: workers come in bursts and fall silent, stop by themselves, and
+// run programs; pipes come and go; the figures are read all the time; and
+// everybody has to get on, not just somebody.
+
+// soak adds to the trouble of the stress.
+func (r *Run) soak(ctx context.Context, wg *sync.WaitGroup) {
+	if h, ok := r.host.main.(*here); ok {
+		wg.Go(func() { r.churn.run(ctx, r, h) })
+	}
+	wg.Go(func() { r.readFigures(ctx) })
+	wg.Go(func() { r.seeProgress(ctx) })
+}
+
+// readFigures reads what the router tells of itself, and looks whether it can be.
+func (r *Run) readFigures(ctx context.Context) {
+	var before figures
+	for ctx.Err() == nil {
+		f := r.host.main.figures()
+		switch s := f.ring; {
+		case s.Capacity == 0: // nobody is there to ask
+		case s.Used < 0 || s.Used > s.Capacity:
+			r.book.violation("stats: %d of %d bytes used", s.Used, s.Capacity)
+			return
+		case int64(s.Head-before.ring.Head) < 0 || f.skippedDead < before.skippedDead:
+			r.book.violation("stats: head %d after %d, %d claims skipped after %d", s.Head, before.ring.Head, f.skippedDead, before.skippedDead)
+			return
+		default:
+			before = f
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// seeProgress complains about each worker that does not get on although it is
+// neither stopped nor killed.
+func (r *Run) seeProgress(ctx context.Context) {
+	type state struct {
+		acked uint64
+		since time.Time
+		told  bool
+	}
+	states := map[*member]*state{}
+	for ctx.Err() == nil {
+		next := map[*member]*state{}
+		for _, m := range r.fleet.present() {
+			var acked uint64
+			m.note(func(p *diaryPage) { acked = p.acked.Load() })
+			s := states[m]
+			if s == nil || acked != s.acked || m.isStopped.Load() || m.killed.Load() {
+				s = &state{acked: acked, since: time.Now()}
+			}
+			if next[m] = s; !s.told && time.Since(s.since) >= r.cfg.Patience {
+				s.told = true
+				r.book.violation("worker %d.%d has sent nothing for %v, behind message %d%s", m.seat, m.incarnation, r.cfg.Patience, acked, r.ringState())
+			}
+		}
+		states = next
+		select {
+		case <-ctx.Done():
+		case <-time.After(r.cfg.Patience / 20):
+		}
+	}
+}
+
+// character is what a worker of a soak is like, by seat and incarnation.
+type character struct {
+	Bursts bool   // sends many at once, then nothing for a while
+	Forks  bool   // runs programs meanwhile
+	Life   uint64 // messages after which it stops by itself; 0: never
+}
+
+func (cfg *Config) character(seat, incarnation int) (c character) {
+	if !cfg.Soak {
+		return c
+	}
+	r := mix(cfg.Seed ^ mix(uint64(seat)<<40|uint64(incarnation)<<8|saltCharacter))
+	c.Bursts = true
+	c.Forks = seat%4 == 1
+	if below(r, 3) == 0 {
+		c.Life = 100 + below(mix(r), 5000)
+	}
+	return c
+}
+
+// burst falls silent now and then: mostly for a moment, sometimes for so long that
+// the router falls asleep for good.
+func (w *worker) burst() {
+	if !w.Bursts || w.n < w.silent {
+		return
+	}
+	r := w.plan.random(w.n, saltBurst)
+	d := time.Duration(below(r, uint64(20*time.Millisecond)))
+	if below(mix(r), 32) == 0 {
+		d *= 15
+	}
+	w.silent = w.n + 1 + below(mix(mix(r)), 1000)
+	w.sleep(d)
+}
+
+// envNap is in EnvWorker of a program that does nothing for a while.
+const envNap = "nap "
+
+// NapName is what such a program calls itself: nobody waits for the one whose parent was killed.
+const NapName = "shmdemo-nap"
+
+// runPrograms has programs run, some of which outlive a worker that is killed.
+func (w *worker) runPrograms() {
+	for k := uint64(0); w.ctx.Err() == nil; k++ {
+		r := w.plan.random(k, saltFork)
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = []string{EnvWorker + "=" + envNap + strconv.FormatUint(below(r, 60), 10)}
+		if cmd.Start() == nil {
+			cmd.Wait()
+		}
+		w.sleep(time.Duration(below(mix(r), uint64(500*time.Millisecond))))
+	}
+}
+
+// nap is that program.
+func nap(ms string) int {
+	os.WriteFile("/proc/self/comm", []byte(NapName), 0)
+	n, err := strconv.Atoi(ms)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	time.Sleep(time.Duration(n) * time.Millisecond)
+	return 0
+}
