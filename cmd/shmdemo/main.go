@@ -33,6 +33,7 @@ const (
 // cli is the command line. stress is what runs when no command is named.
 type cli struct {
 	Stress stressCmd `cmd:"" default:"withargs" help:"Kill and stop workers while they send, and judge what arrives (default)."`
+	Soak   soakCmd   `cmd:"" help:"Everything at once, for long, and nothing may grow."`
 }
 
 // errViolation makes the exit status; what was wrong has been told.

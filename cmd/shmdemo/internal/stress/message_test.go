@@ -62,9 +62,9 @@ func TestPlan(t *testing.T) {
 }
 
 func TestText(t *testing.T) {
-	require.Equal(t, "0", count(0))
-	require.Equal(t, "999", count(999))
-	require.Equal(t, "1,234,567", count(1234567))
-	require.Equal(t, "1.5 KiB", bytesText(1536))
-	require.Equal(t, "1.235ms", ns(1234567))
+	require.Equal(t, "0", Count(0))
+	require.Equal(t, "999", Count(999))
+	require.Equal(t, "1,234,567", Count(1234567))
+	require.Equal(t, "1.5 KiB", Bytes(1536))
+	require.Equal(t, "1.235ms", Time(1234567))
 }

@@ -50,7 +50,7 @@ func (r *Run) display(quit <-chan struct{}) {
 func (r *Run) line(now int64, n uint64, rate float64) string {
 	a := r.book.account(nil)
 	text := fmt.Sprintf("%4.1fs  %-12s %s messages, %s/s, %d killed, %d stopped", time.Duration(now-r.began).Seconds(), *r.now.Load(),
-		count(n), count(uint64(rate)), r.killer.killed.Load(), r.stopper.stopped.Load())
+		Count(n), Count(uint64(rate)), r.killer.killed.Load(), r.stopper.stopped.Load())
 	if bad := a.lost + a.torn + a.duplicated + a.reordered; bad > 0 || len(a.violations) > 0 {
 		text += fmt.Sprintf(", %d BAD", max(bad, uint64(len(a.violations))))
 	}

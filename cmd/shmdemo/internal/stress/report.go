@@ -160,37 +160,37 @@ func (res *Result) Print(w io.Writer) error {
 	t.Style().Format.Header = text.FormatDefault
 	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight}})
 	t.AppendHeader(table.Row{"messages", "", ""})
-	t.AppendRow(table.Row{"sent", count(res.Sent), ""})
-	t.AppendRow(table.Row{"acknowledged", count(res.Acknowledged), ""})
-	t.AppendRow(table.Row{"delivered", count(res.Delivered), fmt.Sprintf("lost %d, torn %d, duplicated %d, reordered %d",
+	t.AppendRow(table.Row{"sent", Count(res.Sent), ""})
+	t.AppendRow(table.Row{"acknowledged", Count(res.Acknowledged), ""})
+	t.AppendRow(table.Row{"delivered", Count(res.Delivered), fmt.Sprintf("lost %d, torn %d, duplicated %d, reordered %d",
 		res.Lost, res.Torn, res.Duplicated, res.Reordered)})
-	t.AppendRow(table.Row{"rate", count(uint64(res.MessagesPerSecond)) + " /s", ""})
-	t.AppendRow(table.Row{"", bytesText(res.BytesPerSecond) + "/s", ""})
+	t.AppendRow(table.Row{"rate", Count(uint64(res.MessagesPerSecond)) + " /s", ""})
+	t.AppendRow(table.Row{"", Bytes(res.BytesPerSecond) + "/s", ""})
 	t.AppendSeparator()
-	t.AppendRow(table.Row{"latency", ns(res.Latency.P50), "median, from before Send to the handler"})
-	t.AppendRow(table.Row{"", ns(res.Latency.P99), "99 %"})
-	t.AppendRow(table.Row{"", ns(res.Latency.P999), "99.9 %"})
-	t.AppendRow(table.Row{"", ns(res.Latency.Max), "longest"})
+	t.AppendRow(table.Row{"latency", Time(res.Latency.P50), "median, from before Send to the handler"})
+	t.AppendRow(table.Row{"", Time(res.Latency.P99), "99 %"})
+	t.AppendRow(table.Row{"", Time(res.Latency.P999), "99.9 %"})
+	t.AppendRow(table.Row{"", Time(res.Latency.Max), "longest"})
 	t.AppendSeparator()
 	t.AppendRow(table.Row{"kills", res.Killed, fmt.Sprintf("%d of them from inside a claim", res.KilledInClaim)})
 	t.AppendRow(table.Row{"dead claims skipped", res.ClaimsSkipped, fmt.Sprintf("%d of them by the next holder of the slot", res.ClaimsSwept)})
 	if res.Recovery.Count > 0 {
-		t.AppendRow(table.Row{"recovery", ns(res.Recovery.P50), "median, from first sight of the dead claim to the skip"})
-		t.AppendRow(table.Row{"", ns(res.Recovery.Max), "longest"})
+		t.AppendRow(table.Row{"recovery", Time(res.Recovery.P50), "median, from first sight of the dead claim to the skip"})
+		t.AppendRow(table.Row{"", Time(res.Recovery.Max), "longest"})
 	}
 	t.AppendRow(table.Row{"stops", res.Stopped, ""})
 	if res.LatencyInStops.Count > 0 {
-		t.AppendRow(table.Row{"latency in stops", ns(res.LatencyInStops.P50), "median"})
-		t.AppendRow(table.Row{"", ns(res.LatencyInStops.Max), "longest"})
+		t.AppendRow(table.Row{"latency in stops", Time(res.LatencyInStops.P50), "median"})
+		t.AppendRow(table.Row{"", Time(res.LatencyInStops.Max), "longest"})
 	}
 	t.AppendRow(table.Row{"stalls", res.Stalls.InStops, "a stopped worker's claim held up everybody for 100 ms or more"})
 	if res.Stalls.Other > 0 {
-		t.AppendRow(table.Row{"", res.Stalls.Other, "a running worker's claim did, for up to " + ns(res.Stalls.LongestOther) + " or more"})
+		t.AppendRow(table.Row{"", res.Stalls.Other, "a running worker's claim did, for up to " + Time(res.Stalls.LongestOther) + " or more"})
 	}
 	t.AppendSeparator()
-	t.AppendRow(table.Row{"wake", ns(res.PingMedian), "median, a message to the sleeping router"})
-	t.AppendRow(table.Row{"peak memory", bytesText(float64(res.PeakRSS)), "main process"})
-	t.AppendRow(table.Row{"elapsed", ns(res.Elapsed), fmt.Sprintf("seed %d, %d workers on %d processors", res.Seed, res.Workers, res.CPUs)})
+	t.AppendRow(table.Row{"wake", Time(res.PingMedian), "median, a message to the sleeping router"})
+	t.AppendRow(table.Row{"peak memory", Bytes(float64(res.PeakRSS)), "main process"})
+	t.AppendRow(table.Row{"elapsed", Time(res.Elapsed), fmt.Sprintf("seed %d, %d workers on %d processors", res.Seed, res.Workers, res.CPUs)})
 	out := t.Render() + "\n"
 	for _, v := range res.Violations {
 		out += "VIOLATION: " + v + "\n"
@@ -204,8 +204,8 @@ func (res *Result) Print(w io.Writer) error {
 	return err
 }
 
-// count writes a number with a comma between groups of three digits.
-func count(n uint64) string {
+// Count writes a number with a comma between groups of three digits.
+func Count(n uint64) string {
 	s := strconv.FormatUint(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -213,7 +213,8 @@ func count(n uint64) string {
 	return s
 }
 
-func bytesText(n float64) string {
+// Bytes writes a size with up to four digits.
+func Bytes(n float64) string {
 	for _, unit := range []string{"B", "KiB", "MiB"} {
 		if n < 1024 {
 			return fmt.Sprintf("%.4g %s", n, unit)
@@ -223,8 +224,8 @@ func bytesText(n float64) string {
 	return fmt.Sprintf("%.4g GiB", n)
 }
 
-// ns writes a time with three or four digits.
-func ns(n int64) string {
+// Time writes a time with three or four digits.
+func Time(n int64) string {
 	d := time.Duration(n)
 	for _, unit := range []time.Duration{time.Second, time.Millisecond, time.Microsecond} {
 		if d >= unit {

@@ -142,3 +142,20 @@ func nap(ms string) int {
 	time.Sleep(time.Duration(n) * time.Millisecond)
 	return 0
 }
+
+// Extra is what a soak counts besides.
+type Extra struct {
+	LocalPipes uint64 `json:"local_pipes"` // opened and closed in the main process
+}
+
+// Add adds another run's.
+func (x *Extra) Add(o Extra) { x.LocalPipes += o.LocalPipes }
+
+// Extra returns the run's, once it is over.
+func (r *Run) Extra() Extra { return Extra{LocalPipes: r.churn.pipes.Load()} }
+
+// Progress returns how many messages have arrived and how many workers were killed up
+// to now.
+func (r *Run) Progress() (arrived uint64, killed int64) {
+	return r.book.arrived.Load(), r.killer.killed.Load()
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/soak"
+)
+
+// soakCmd is the command line of the soak.
+type soakCmd struct {
+	Duration time.Duration `placeholder:"D" default:"5m" help:"How long it takes (${default})."`
+	Seed     uint64        `placeholder:"S" help:"Makes the same choices as the soak that printed it (a new one)."`
+	Dir      string        `placeholder:"DIR" default:"/dev/shm" help:"Where the named segment goes, in a directory of its own (${default})."`
+	Patience time.Duration `placeholder:"D" default:"30s" help:"If everybody or a single worker makes no progress for so long, it has failed (${default})."`
+	JSON     bool          `name:"json" help:"Write the result as one JSON object to stdout."`
+}
+
+// Validate is called by kong when all flags are parsed.
+func (c *soakCmd) Validate() error {
+	switch {
+	case c.Duration <= 0:
+		return fmt.Errorf("--duration %v is not positive", c.Duration)
+	case c.Patience < minPatience:
+		return fmt.Errorf("--patience %v is below %v", c.Patience, minPatience)
+	}
+	return nil
+}
+
+// Run carries out the soak. Signals are taken as by the stress run.
+func (c *soakCmd) Run(out output) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	s, err := soak.New(soak.Config{
+		Duration: c.Duration, Seed: c.Seed, Dir: c.Dir, Patience: c.Patience, Progress: os.Stderr, Live: isTerminal(os.Stderr),
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		s.Abandon()
+		fmt.Fprintln(os.Stderr, "shmdemo: given up without a verdict")
+		os.Exit(exitViolation)
+	}()
+	result := s.Do(ctx)
+	if c.JSON {
+		err = json.NewEncoder(out).Encode(result)
+	} else {
+		err = result.Print(out)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("writing the result: %w", err)
+	case !result.OK:
+		return errViolation
+	}
+	return nil
+}
