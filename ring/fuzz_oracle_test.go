@@ -57,7 +57,7 @@ func documented(t testing.TB, err error, allowed ...error) {
 		t.Fatalf("undocumented error %v", err)
 	}
 	var damage *ring.CorruptError
-	if errors.As(err, &damage) != errors.Is(err, ring.ErrCorrupt) || damage != nil && damage.Reason == "" {
+	if errors.As(err, &damage) != errors.Is(err, ring.ErrCorrupt) || damage != nil && (damage.Reason == "" || damage.Error() == "") {
 		t.Fatalf("damage that is not explained: %#v", err)
 	}
 }

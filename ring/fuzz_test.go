@@ -230,16 +230,24 @@ func (c *consumption) produce(in *input, p *ring.Producer) {
 	defer cancel()
 	size := []int{0, 1, 64, 65, 1000, 8191, 8192, int(in.byte())}[in.n(8)]
 	b := bytes.Repeat([]byte{0xa5}, size)
-	switch in.n(8) {
+	switch how := in.n(10); how {
 	case 0, 1:
 		documented(c.t, p.TrySend(b, 1), refusals...)
 	case 2:
 		documented(c.t, p.TryBatch([][]byte{b, nil, b[:size/2]}, nil), refusals...)
 	case 3:
 		documented(c.t, p.Send(ctx, b, 2), waiting...)
-	case 4:
-		claim, err := p.TryClaim(size, 3)
-		if documented(c.t, err, refusals...); err != nil {
+	case 8:
+		documented(c.t, p.SendBatch(ctx, [][]byte{b, nil}, nil), waiting...)
+	case 4, 9:
+		var claim ring.Claim
+		var err error
+		if how == 4 {
+			claim, err = p.TryClaim(size, 3)
+		} else {
+			claim, err = p.Claim(ctx, size, 3)
+		}
+		if documented(c.t, err, waiting...); err != nil {
 			return
 		}
 		c.s.inData(c.t, c.ring, claim.Bytes())
