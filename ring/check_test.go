@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
@@ -177,6 +178,53 @@ func TestWaitFindsAHintAhead(t *testing.T) {
 	got := ringtest.Poll(t, c, 9)
 	require.Len(t, got, 1)
 	assert.Equal(t, "lost?", string(got[0].Data))
+}
+
+// Head is the consumer's own. Somebody else's number there has the producers
+// claim where the consumer does not look, until to them the ring is full for
+// good; a consumer that slept finds it.
+func TestWaitFindsAWrongHead(t *testing.T) {
+	for _, manual := range []bool{false, true} {
+		for _, head := range []uint64{0, 2047, 2049, 2048 + 1024, 1 << 50} {
+			r := ringtest.NewUnchecked(t, shm.Heap, ringtest.Tiny)
+			defer ring.SetNaps(time.Millisecond)()
+			r.StartAt(2000)
+			opts := []ring.ConsumerOption{ring.WithSpin(0)}
+			if manual {
+				opts = append(opts, ring.WithManualRelease())
+			}
+			a, c := ringtest.Attach(t, r), ringtest.Consume(t, r, opts...)
+			p := a.NewProducer()
+			release := func() {
+				if manual {
+					require.NoError(t, c.Release(c.Position()))
+				}
+			}
+			for range 48 {
+				require.NoError(t, p.TrySend(nil, 0))
+				ringtest.Poll(t, c, 9)
+				release()
+			}
+			require.ErrorIs(t, c.WaitUntil(context.Background(), shm.Now()+2e6), os.ErrDeadlineExceeded)
+			r.SetHead(head)
+			fresh := a.NewProducer()
+			err := c.Wait(ringtest.Context(t))
+			require.ErrorIs(t, err, ring.ErrCorrupt)
+			require.ErrorContains(t, err, "position 2048")
+			_, err = c.Resync()
+			require.NoError(t, err)
+			release()
+			got := 0
+			ringtest.Until(t, "messages come through", func() bool {
+				for range 100 {
+					fresh.TrySend([]byte("again"), 0) // from wherever it thinks the ring is
+					got += len(ringtest.Poll(t, c, 9))
+					release()
+				}
+				return got > 2000
+			})
+		}
+	}
 }
 
 // Producers meet damage too, and do not loop or overwrite.

@@ -301,9 +301,9 @@ func (c *Consumer) Release(pos uint64) error {
 	case int64(pos-c.freed.Load()) < 0 || int64(c.polled.Load()-pos) < 0:
 		return ErrRelease
 	}
-	c.freed.Store(pos)
 	return c.seg.Guarded(func() error {
 		c.makeRoom(pos)
+		c.freed.Store(pos)
 		return nil
 	})
 }

@@ -107,8 +107,8 @@ func (c *consumption) explained(err error) {
 	if damage.Position != c.cons.Position() {
 		c.t.Fatalf("%v: the consumer stands at %d", err, c.cons.Position())
 	}
-	if w := c.ring.WordAt(damage.Position); damage.Word != w {
-		c.t.Fatalf("%v: the word there is %#x", err, w)
+	if w := c.ring.WordAt(damage.Position); damage.Word != w && damage.Word != c.ring.Head() {
+		c.t.Fatalf("%v: the word there is %#x, head %d", err, w, c.ring.Head())
 	}
 }
 
