@@ -32,6 +32,9 @@ var roles = map[string]func(arg string) error{
 	"router":  resumingRouter,
 	"path":    sendByPath,
 	"nothing": func(string) error { os.Exit(3); return nil },
+	"life":    lifeRole,
+
+	"lives worker": livesWorker,
 }
 
 var used struct {

@@ -73,6 +73,7 @@ func (n *run) releaseHandled() {
 			h := n.releases[0]
 			n.releases[0] = nil
 			n.releases = n.releases[1:]
+			releasing(releaseFirst)
 			for _, m := range h.marks {
 				// Before head moves: a number that is too new is put right by the
 				// message that then comes again.
@@ -80,9 +81,11 @@ func (n *run) releaseHandled() {
 					n.dir.SetReleased(m.rcv.index, m.seq)
 				}
 			}
+			releasing(releaseNoted)
 			if err := n.cons.Release(h.pos); err != nil {
 				return err
 			}
+			releasing(releaseDone)
 			n.released = h.pos
 		}
 		if len(n.releases) == 0 {
@@ -91,6 +94,25 @@ func (n *run) releaseHandled() {
 		n.freeReleased()
 		return nil
 	})
+}
+
+// releaseStep is how far the release of a Poll has come.
+type releaseStep int
+
+const (
+	releaseFirst releaseStep = iota // its handlers have returned
+	releaseNoted                    // the directory has its numbers
+	releaseDone                     // head has moved
+	releaseSteps
+)
+
+// testHookRelease lets tests die between the steps.
+var testHookRelease func(releaseStep)
+
+func releasing(step releaseStep) {
+	if testHookRelease != nil {
+		testHookRelease(step)
+	}
 }
 
 // retire keeps the index of a pipe that is closed and gone from being used again
