@@ -260,6 +260,8 @@ func (v *life) message(rcv *Receiver, m Message) {
 		switch v.At {
 		case "handler":
 			killSelf()
+		case "block":
+			select {} // the test kills it
 		case "full":
 			for !v.r.Stats().Ring.Waiters {
 				time.Sleep(50 * time.Microsecond)

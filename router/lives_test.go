@@ -187,25 +187,9 @@ func (r *round) newWorker() *testWorker {
 // oneLife starts a main process, sees that there are workers, and outlives it.
 func (r *round) oneLife() {
 	t, p := r.t, r.plan()
-	arg, err := json.Marshal(p)
-	must(t, err)
-	cmd := command(t, "life", string(arg))
-	cmd.Env = append(cmd.Env, sessionEnv+"="+r.session, "GOMAXPROCS=2")
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	outR, outW, err := os.Pipe()
-	must(t, err)
-	defer outR.Close()
-	cmd.Stdout = outW
-	must(t, cmd.Start())
-	outW.Close()
-	lines := make(chan string, 100)
-	go func() {
-		defer close(lines)
-		for s := bufio.NewScanner(outR); s.Scan(); {
-			lines <- s.Text()
-		}
-	}()
+	l := startLife(t, r.session, p)
+	defer l.out.Close()
+	cmd, in, lines := l.cmd, l.in, l.lines
 	var bang <-chan time.Time
 	if p.At == "any" {
 		bang = time.After(p.Spin)
@@ -234,14 +218,54 @@ func (r *round) oneLife() {
 			return
 		}
 	}
-	err = cmd.Wait()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+	if err := l.killed(); err != nil {
 		t.Errorf("life %d, %s: %v", p.Life, p.At, err)
 		return
 	}
 	r.deaths[p.At]++
 	r.afterDeath(p.Life)
+}
+
+// testLife is the test's view of a main process.
+type testLife struct {
+	cmd   *exec.Cmd
+	in    io.Writer
+	out   io.Closer
+	lines chan string // what it says; closed when it is dead
+}
+
+func startLife(t testing.TB, session string, p plan) *testLife {
+	t.Helper()
+	arg, err := json.Marshal(p)
+	must(t, err)
+	cmd := command(t, "life", string(arg))
+	cmd.Env = append(cmd.Env, sessionEnv+"="+session, "GOMAXPROCS=2")
+	in, err := cmd.StdinPipe()
+	must(t, err)
+	outR, outW, err := os.Pipe()
+	must(t, err)
+	cmd.Stdout = outW
+	err = cmd.Start()
+	outW.Close()
+	must(t, err)
+	l := &testLife{cmd: cmd, in: in, out: outR, lines: make(chan string, 100)}
+	go func() {
+		defer close(l.lines)
+		for s := bufio.NewScanner(outR); s.Scan(); {
+			l.lines <- s.Text()
+		}
+	}()
+	return l
+}
+
+// killed waits for its end, which is an error unless it is that of SIGKILL.
+func (l *testLife) killed() error {
+	err := l.cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		return nil
+	}
+	return fmt.Errorf("it was to be killed, and has ended: %w", err)
 }
 
 // hear deals with what a life says.
@@ -293,7 +317,12 @@ func (r *round) replenish(p *plan, in io.Writer) {
 	}
 	if len(living) > 0 && r.random.IntN(12) == 0 {
 		w := living[r.random.IntN(len(living))]
-		switch r.random.IntN(4) {
+		switch r.random.IntN(5) {
+		case 4:
+			if w.cmd != nil { // it is stopped wherever it is, which may hold everybody up
+				w.cmd.Process.Signal(syscall.SIGSTOP)
+				time.AfterFunc(time.Duration(r.random.IntN(20))*time.Millisecond, func() { w.cmd.Process.Signal(syscall.SIGCONT) })
+			}
 		case 0:
 			w.diary.order.Store(1) // stops
 		case 1:

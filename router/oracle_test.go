@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/shmrouter/shmrouter/internal/wire"
 )
@@ -290,7 +291,9 @@ type letter struct {
 }
 
 // unreleased reads the messages between head and the first free granule, while no
-// consumer runs. What is committed stays as it is, so it is read after the table.
+// consumer runs, but workers do: what is committed stays as it is, so it is read
+// after its word; and the words from the last one on, since a worker commits one
+// message before it claims the next.
 func unreleased(path string) (letters []letter, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -308,17 +311,27 @@ func unreleased(path string) (letters []letter, err error) {
 	if err != nil || size == 0 {
 		return nil, fmt.Errorf("superblock: %d granules: %w", size, err)
 	}
+	entry := func(pos uint64) int64 { return table + int64(pos%size)*16 }
+	var records []uint64
 	for pos := head; pos < head+size; {
-		w := word(table + int64(pos%size)*16)
-		state, tag, granules := w&3, w>>2&(1<<35-1), w>>45
-		if tag != pos/size+1 || err != nil {
+		w := word(entry(pos))
+		if tag := w >> 2 & (1<<35 - 1); tag != pos/size+1 || err != nil {
 			break
 		}
-		for at := uint64(0); state == 2 && at < granules; {
-			info := word(table + int64((pos+at)%size)*16 + 8)
+		records = append(records, pos)
+		pos += w >> 45
+	}
+	for _, pos := range slices.Backward(records) {
+		w := word(entry(pos))
+		if committed := w&3 == 2; !committed || err != nil {
+			continue
+		}
+		var batch []letter
+		for at, granules := uint64(0), w>>45; at < granules; {
+			info := word(entry(pos+at) + 8)
 			length := info & (1<<25 - 1)
 			if length == 1<<25-1 {
-				break
+				break // nothing follows
 			}
 			b := make([]byte, length)
 			if _, err := f.ReadAt(b, data+int64((pos+at)%size)*64); err != nil {
@@ -329,11 +342,13 @@ func unreleased(path string) (letters []letter, err error) {
 				if err != nil {
 					return nil, fmt.Errorf("position %d: %w", pos, err)
 				}
-				letters = append(letters, letter{serial, number})
+				batch = append(batch, letter{serial, number})
 			}
 			at += max(1, (length+63)/64)
 		}
-		pos += granules
+		slices.Reverse(batch)
+		letters = append(letters, batch...)
 	}
+	slices.Reverse(letters)
 	return letters, err
 }
