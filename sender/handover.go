@@ -147,7 +147,8 @@ func (s *Sender) Token() (string, error) {
 //
 // The error is ErrNoHandover if the process was not started by a router, or has called this before;
 // ErrBadHandover; ErrOtherRouter; ErrRouterGone if the router was stopped meanwhile. If several senders were
-// handed over, it is ErrManySenders, and the variable stays, for AllFromEnv.
+// handed over, it is ErrManySenders, and the variable stays, for AllFromEnv. It also stays where the process
+// has no descriptor or memory to spare (unix.EMFILE, ENFILE, ENOMEM): once it has, the same call works.
 func FromEnv() (*Sender, error) {
 	ss, err := fromEnv(1)
 	if err != nil {
@@ -182,22 +183,34 @@ func fromEnv(most int) ([]*Sender, error) {
 		return nil, fmt.Errorf("%w: the environment variable %s names %d senders, use AllFromEnv",
 			ErrManySenders, EnvName, len(tokens))
 	}
-	taken.once = true
-	os.Unsetenv(EnvName)
+	var ss []*Sender
 	if err != nil {
-		return nil, fmt.Errorf("%w: the environment variable %s: %w", ErrBadHandover, EnvName, err)
+		err = fmt.Errorf("%w: %w", ErrBadHandover, err)
+	} else {
+		ss, err = receive(tokens)
 	}
-	ss, err := receive(tokens)
+	if !isScarcity(err) {
+		taken.once = true
+		os.Unsetenv(EnvName)
+	}
 	if err != nil {
 		return nil, during("environment variable "+EnvName, err)
 	}
 	return ss, nil
 }
 
+// isScarcity reports whether an error may pass by itself: it says nothing about what was handed over.
+func isScarcity(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
 // receive makes a Sender of each token, or of none.
 func receive(tokens []wire.Token) (ss []*Sender, err error) {
 	ours := make(map[int]bool) // inherited descriptors seen to be what was handed over; the mappings have their own
 	defer func() {
+		if isScarcity(err) {
+			return // they will be needed
+		}
 		for fd := range ours {
 			unix.Close(fd)
 		}
@@ -249,24 +262,38 @@ func openToken(t wire.Token) (*ring.Ring, error) {
 			return nil, fmt.Errorf("%w: %w", ErrRouterGone, err)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrBadHandover, err)
+			return nil, blame(err)
 		}
 		return r, nil
 	}
 	return nil, fmt.Errorf("%w: the token names neither a descriptor nor a path", ErrBadHandover)
 }
 
+// blame puts an error down to the hand-over, unless the process lacks something.
+func blame(err error) error {
+	if isScarcity(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrBadHandover, err)
+}
+
 func openFD(fd int) (*ring.Ring, error) {
 	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.EBADF):
 		return nil, fmt.Errorf("%w: descriptor %d is not open: it was not in the command's ExtraFiles, "+
 			"or did not get through what came between: %w", ErrBadHandover, fd, os.NewSyscallError("fcntl", err))
+	case errors.Is(err, unix.EINVAL): // not even 3 is within RLIMIT_NOFILE
+		err = unix.EMFILE
+	}
+	if err != nil {
+		return nil, blame(fmt.Errorf("descriptor %d: %w", fd, os.NewSyscallError("fcntl", err)))
 	}
 	f := os.NewFile(uintptr(dup), fmt.Sprintf("%s descriptor %d", EnvName, fd))
 	defer f.Close()
 	r, err := ring.OpenFile(f)
 	if err != nil {
-		return nil, fmt.Errorf("%w: descriptor %d: %w", ErrBadHandover, fd, err)
+		return nil, blame(fmt.Errorf("descriptor %d: %w", fd, err))
 	}
 	return r, nil
 }

@@ -34,6 +34,9 @@ var (
 		"watch":   watchRole,
 		"nested":  nestedRole,
 		"router":  routerRole,
+		"scarce":  scarceRole,
+		"open":    openRole,
+		"vandal":  vandalRole,
 	}
 	rolesUsed sync.Map
 )

@@ -53,11 +53,20 @@ func checkSize(size int64) error {
 
 // dupFile returns a close-on-exec duplicate of fd; the caller closes it.
 func dupFile(fd int, name string) (*os.File, error) {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	dup, err := dupNumber(fd)
 	if err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
+		return nil, err
 	}
 	return os.NewFile(uintptr(dup), name), nil
+}
+
+// dupNumber stays clear of standard input, output and error, whose numbers may be free.
+func dupNumber(fd int) (int, error) {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err == unix.EINVAL { // 3 is not within RLIMIT_NOFILE
+		err = unix.EMFILE
+	}
+	return dup, os.NewSyscallError("fcntl", err)
 }
 
 // allocStep bounds one fallocate: it starts over when a signal arrives, and a large one might never

@@ -103,10 +103,10 @@ func dupFD(f *os.File) (int, error) {
 	}
 	fd := -1
 	var dupErr error
-	if err := conn.Control(func(raw uintptr) { fd, dupErr = unix.FcntlInt(raw, unix.F_DUPFD_CLOEXEC, 3) }); err != nil {
+	if err := conn.Control(func(raw uintptr) { fd, dupErr = dupNumber(int(raw)) }); err != nil {
 		return -1, os.ErrClosed // the only reason there is, but not in its chain
 	}
-	return fd, os.NewSyscallError("fcntl", dupErr)
+	return fd, dupErr
 }
 
 // nameOf finds the name of a memfd, or the path of a file that has one.

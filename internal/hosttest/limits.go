@@ -78,7 +78,7 @@ func highestDescriptor() (highest int, err error) {
 // Starve calls try with no descriptor to spare, then with one, with two, until it succeeds, and
 // returns how many times it failed. It is an error if try fails with anything but EMFILE, does not
 // say which call it was, leaves a descriptor or shared mapping, or never fails. What try returns
-// undoes its success; it is called with the limit lifted.
+// undoes its success, with the limit lifted, and then nothing may be left either; nil if it is to stay.
 func Starve(try func() (undo func() error, err error)) (failures int, err error) {
 	before := Open()
 	for free := range 64 {
@@ -90,12 +90,12 @@ func Starve(try func() (undo func() error, err error)) (failures int, err error)
 		restore()
 		if err == nil {
 			if undo != nil {
-				err = undo()
+				err = errors.Join(undo(), OpenLike(before))
 			}
 			if err == nil && failures == 0 {
 				err = errors.New("it takes no descriptor")
 			}
-			return failures, errors.Join(err, OpenLike(before))
+			return failures, err
 		}
 		failures++
 		if !errors.Is(err, unix.EMFILE) {
