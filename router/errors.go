@@ -68,7 +68,8 @@ type PeerError struct {
 	// Slot is the seat that the process had in the segment, -1 if it never
 	// attached.
 	Slot int
-	// PID is the process's number in its own pid namespace, 0 if unknown.
+	// PID is the process's number, 0 if unknown: as the router sees it where the
+	// router launched it or was told in time, otherwise in its own pid namespace.
 	PID int
 	// State is how it exited, where the router launched it or was told in time
 	// (ReportExit); otherwise nil.

@@ -126,6 +126,8 @@ func (l *liveness) compare(m *monitor, slot int) (suspicious bool) {
 		s.ask = true
 	case info.PID == os.Getpid():
 		// This process: nobody would be there to notice.
+	case info.Start == 0: // it could not read it; the pid may be another one's by now
+		s.ask = true
 	default:
 		notice := &deathNotice{slot, info.Instance}
 		stop, err := watchDeath(info.PID, info.Start, func() { m.post(event{death: notice}) })
