@@ -17,6 +17,7 @@ import (
 
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/sender"
+	"github.com/shmrouter/shmrouter/shm"
 )
 
 // The test binary plays the workers: with roleEnv set it does not test, but runs
@@ -42,10 +43,14 @@ var roles = map[string]func(arg string) error{
 	"startless":    startless,
 	"crowded":      crowded,
 	"no space":     noSpace,
+	"secluded":     secluded,
+	"family":       family,
+	"forker":       forker,
+	"daemon":       daemon,
 }
 
 // Roles that only other roles start.
-var nested = []string{"obedient"}
+var nested = []string{"obedient", "daemon"}
 
 var used struct {
 	mu    sync.Mutex
@@ -387,6 +392,7 @@ func (e *remoteError) Is(target error) bool {
 var sentinels = map[string]error{
 	"state": sender.ErrState, "closed": os.ErrClosed, "full": sender.ErrFull, "large": sender.ErrTooLarge,
 	"gone": sender.ErrRouterGone, "pipe": sender.ErrPipeClosed, "inuse": sender.ErrPipeInUse, "done": sender.ErrClaimDone,
+	"nolocks": shm.ErrNoLocks,
 }
 
 func (p *remote) ask(o order) (string, error) {
