@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/hosttest"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
@@ -47,10 +48,16 @@ var roles = map[string]func(arg string) error{
 	"family":       family,
 	"forker":       forker,
 	"daemon":       daemon,
+
+	"enduring main":   enduringMain,
+	"enduring worker": enduringWorker,
+	"busy main":       busyMain,
+	"busy worker":     busyWorker,
+	"hog":             func(string) error { hosttest.Hog(); fmt.Println("busy"); select {} },
 }
 
 // Roles that only other roles start.
-var nested = []string{"obedient", "daemon"}
+var nested = []string{"obedient", "daemon", "busy worker", "hog"}
 
 var used struct {
 	mu    sync.Mutex
