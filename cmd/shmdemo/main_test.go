@@ -131,7 +131,7 @@ func TestStress(t *testing.T) {
 		{"default", "", func(t *testing.T, res stress.Result) {
 			require.Greater(t, res.Killed, int64(10))
 			require.Positive(t, res.ClaimsSkipped)
-			require.Positive(t, res.Recovery.Max)
+			require.Positive(t, res.Recovery.Skip.Max)
 			require.Positive(t, res.Stopped)
 		}},
 		{"small ring", "--capacity 65536", nil},

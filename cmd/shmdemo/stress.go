@@ -29,6 +29,8 @@ type stressCmd struct {
 	Messages  *uint64        `placeholder:"N" help:"How many messages are sent in all (no limit)."`
 	Size      sizeRange      `placeholder:"MIN:MAX" help:"Message length in bytes, spread evenly over the orders of magnitude (from none to more than a frame, mostly small)."`
 	KillEvery time.Duration  `placeholder:"D" default:"50ms" help:"Time between kills, 0 for none (${default})."`
+	Kills     int64          `placeholder:"N" help:"End after so many kills (no limit; then --duration has no default)."`
+	InClaim   float64        `placeholder:"SHARE" default:"0.5" help:"Share of the kills that are aimed at open claims, above 0 to 1 (${default})."`
 	StopEvery time.Duration  `placeholder:"D" default:"500ms" help:"Time between stops of a worker, 0 for none (${default})."`
 	Seed      uint64         `placeholder:"S" help:"Makes the same choices as the run that printed it (a new one)."`
 	Capacity  int64          `placeholder:"BYTES" default:"${capacity}" help:"Size of the ring, a power of two from 65536 to 1073741824 (${default})."`
@@ -72,6 +74,10 @@ func (c *stressCmd) Validate() error {
 		return errors.New("--messages 0 is not positive")
 	case c.KillEvery < 0:
 		return fmt.Errorf("--kill-every %v is negative", c.KillEvery)
+	case c.Kills < 0 || c.Kills > 0 && c.KillEvery == 0:
+		return fmt.Errorf("--kills %d with --kill-every %v: nobody would be killed", c.Kills, c.KillEvery)
+	case !(c.InClaim > 0 && c.InClaim <= 1):
+		return fmt.Errorf("--in-claim %v is not above 0 and at most 1", c.InClaim)
 	case c.StopEvery < 0:
 		return fmt.Errorf("--stop-every %v is negative", c.StopEvery)
 	case c.Patience < minPatience:
@@ -87,14 +93,14 @@ func (c *stressCmd) config() stress.Config {
 	cfg := stress.Config{
 		Workers:   c.Workers,
 		Sizes:     stress.Sizes{Given: c.Size.given, Min: c.Size.min, Max: c.Size.max},
-		KillEvery: c.KillEvery, StopEvery: c.StopEvery, Seed: c.Seed,
+		KillEvery: c.KillEvery, Kills: c.Kills, InClaim: c.InClaim, StopEvery: c.StopEvery, Seed: c.Seed,
 		Capacity: c.Capacity, Path: c.Path, Patience: c.Patience,
 		Progress: os.Stderr, Live: isTerminal(os.Stderr),
 	}
 	switch {
 	case c.Duration != nil:
 		cfg.Duration = *c.Duration
-	case c.Messages == nil:
+	case c.Messages == nil && c.Kills == 0:
 		cfg.Duration = 10 * time.Second
 	}
 	if c.Messages != nil {

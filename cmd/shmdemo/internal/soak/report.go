@@ -49,9 +49,9 @@ type Arena struct {
 	ClaimsSwept   uint64 `json:"claims_swept"`
 	stress.Extra
 
-	Latency        stress.Spread `json:"latency_ns"`
-	LatencyInStops stress.Spread `json:"latency_in_stops_ns"`
-	Recovery       stress.Spread `json:"recovery_ns"`
+	Latency        stress.Spread   `json:"latency_ns"`
+	LatencyInStops stress.Spread   `json:"latency_in_stops_ns"`
+	Recovery       stress.Recovery `json:"recovery"`
 
 	delivered, killed *atomic.Int64 // for the display
 }
@@ -119,7 +119,7 @@ func (res *Result) Print(w io.Writer) error {
 		head = append(head, a.Name)
 		for i, v := range []any{a.Runs, stress.Count(a.Sent), stress.Count(a.Acknowledged), stress.Count(a.Delivered),
 			fmt.Sprint(a.Lost, ", ", a.Torn, ", ", a.Duplicated, ", ", a.Reordered), a.Killed, a.KilledInClaim, a.Stopped, a.ClaimsSkipped, stress.Count(a.LocalPipes),
-			stress.Time(a.Latency.P50), stress.Time(a.Latency.P99), stress.Time(a.Recovery.P50), stress.Time(a.Recovery.P99), stress.Time(a.Recovery.Max)} {
+			stress.Time(a.Latency.P50), stress.Time(a.Latency.P99), stress.Time(a.Recovery.Skip.P50), stress.Time(a.Recovery.Skip.P99), stress.Time(a.Recovery.Skip.Max)} {
 			rows[i] = append(rows[i], v)
 		}
 	}

@@ -45,6 +45,7 @@ func (b *book) arrive(m *member, data []byte) {
 	if sent != 0 {
 		b.meter.latency(sent, now)
 	}
+	m.lastAt.Store(now)
 	b.meter.pinged(m, now)
 	b.last.Store(now)
 	b.arrived.Add(1)

@@ -32,8 +32,9 @@ type seat struct {
 	done atomic.Bool            // nobody will sit here any more
 }
 
-// claimers is the number of workers that write through claims: a quarter, the first ones.
-func claimers(workers int) int { return max(1, workers/4) }
+// claimers is the number of workers that write through claims, the first ones: a quarter where
+// half of the kills are aimed at claims.
+func (cfg *Config) claimers() int { return max(1, int(float64(cfg.Workers)*cfg.InClaim/2)) }
 
 // launchAll takes all seats.
 func (f *fleet) launchAll() {
@@ -61,7 +62,7 @@ func (f *fleet) keep(i int) {
 			quota -= s.sent
 		}
 		m, err := f.launch(briefing{
-			Seed: f.cfg.Seed, Sizes: f.cfg.Sizes, Seat: i, Incarnation: incarnation, Claims: i < claimers(f.cfg.Workers),
+			Seed: f.cfg.Seed, Sizes: f.cfg.Sizes, Seat: i, Incarnation: incarnation, Claims: i < f.cfg.claimers(),
 			Quota: quota, Reserve: reserve, Path: f.cfg.Path, Parent: os.Getpid(),
 			character: f.cfg.character(i, incarnation),
 		})
@@ -146,6 +147,7 @@ func (f *fleet) launch(b briefing) (m *member, err error) {
 // settle judges a member that is gone, once everything from it was delivered.
 func (f *fleet) settle(m *member, exit error) {
 	<-m.ended
+	f.meter.buried(m)
 	if err := m.pipe.Close(); err != nil {
 		f.book.violation("worker %d.%d: closing its pipe: %v", m.seat, m.incarnation, err)
 	}

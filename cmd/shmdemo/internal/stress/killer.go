@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/shmrouter/shmrouter/shm"
 )
 
 // killer kills workers, at any moment, or inside a claim: it lures one that
@@ -17,6 +19,7 @@ type killer struct {
 	every   time.Duration
 	killed  atomic.Int64
 	inClaim atomic.Int64 // of these, when it had called from inside a claim
+	witness *witness     // nil: none
 }
 
 func newKiller(f *fleet) *killer {
@@ -36,7 +39,7 @@ func (k *killer) run(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		inClaim, spare := k.rnd.IntN(2) == 0, k.rnd.IntN(4) != 0
+		inClaim, spare := k.rnd.Float64() < k.f.cfg.InClaim, k.rnd.IntN(4) != 0
 		m := pick(k.f, k.rnd, inClaim)
 		switch {
 		case m == nil || spare && m.isStopped.Load(): // or few would be stopped for long
@@ -50,9 +53,16 @@ func (k *killer) run(ctx context.Context) {
 }
 
 func (k *killer) kill(m *member, inClaim bool) {
-	if m.killed.Swap(true) || m.worker.Kill() != nil {
+	c := k.witness.open(m)
+	if m.killed.Swap(true) {
+		return
+	}
+	m.killedAt.Store(shm.Now())
+	if m.worker.Kill() != nil {
+		m.killedAt.Store(0)
 		return // its end has come before
 	}
+	k.witness.follow(c)
 	k.killed.Add(1)
 	if inClaim {
 		k.inClaim.Add(1)
@@ -63,7 +73,7 @@ func (k *killer) kill(m *member, inClaim bool) {
 func pick(f *fleet, rnd *rand.Rand, claims bool) *member {
 	n := len(f.seats)
 	if claims {
-		n = claimers(n)
+		n = f.cfg.claimers()
 	}
 	return f.seats[rnd.IntN(n)].now.Load()
 }

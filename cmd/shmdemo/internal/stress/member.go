@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/shmrouter/shmrouter/router"
+	"github.com/shmrouter/shmrouter/shm"
 )
 
 // member is one incarnation.
@@ -27,13 +28,19 @@ type member struct {
 	isStopped atomic.Bool   // see meter.stopping
 	ended     chan struct{} // closed when the pipe's end was told
 	end       error         // before ended is closed, the loop's
+	endAt     int64         // likewise: when it was told
+
+	// Times of shm.Now; 0: not known.
+	killedAt atomic.Int64 // just before
+	freeAt   atomic.Int64 // its lock was still held then, and soon after no more
+	lastAt   atomic.Int64 // when its last message arrived
 
 	mu   sync.Mutex // for the diary, which is unmapped when the member is settled
 	gone bool       // guarded by mu
 }
 
 func (m *member) endOfPipe(err error) {
-	m.end = err
+	m.end, m.endAt = err, shm.Now()
 	close(m.ended)
 }
 

@@ -1,7 +1,6 @@
 package stress
 
 import (
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,13 +19,13 @@ import (
 // is stopped; that is the design. So messages that were on their way during a stop
 // are measured apart.
 type meter struct {
-	mu       sync.Mutex
-	free     *hdrhistogram.Histogram // latency with nobody stopped, in ns
-	stopped  *hdrhistogram.Histogram // latency otherwise
-	recovery *hdrhistogram.Histogram
-	late     []lateRecovery
-	stalls   stalls
-	pings    []time.Duration
+	mu        sync.Mutex
+	free      *hdrhistogram.Histogram // latency with nobody stopped, in ns
+	stopped   *hdrhistogram.Histogram // latency otherwise
+	recovery  *hdrhistogram.Histogram // as the router itself says
+	stalls    stalls
+	recovered recoveries
+	pings     []time.Duration
 
 	stops   atomic.Int64 // stopped now
 	stopEnd atomic.Int64 // when the last stop was over
@@ -45,23 +44,9 @@ type stalls struct {
 	longestOther   time.Duration
 }
 
-// lateRecovery is one that took longer than the bound.
-type lateRecovery struct {
-	took   time.Duration
-	excuse time.Duration // for so long this process could not run meanwhile
-}
-
-func (r lateRecovery) String() string {
-	return fmt.Sprintf("a dead claim was skipped after %v, of which this process could not run for %v; the bound is %v",
-		r.took.Round(time.Microsecond), r.excuse.Round(time.Microsecond), recoveryBound)
-}
-
-// recoveryBound is what is promised where the consumer gets a core.
-const recoveryBound = 10 * time.Millisecond
-
 func newMeter() *meter {
 	h := func() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(10*time.Minute), 3) }
-	return &meter{free: h(), stopped: h(), recovery: h()}
+	return &meter{free: h(), stopped: h(), recovery: h(), recovered: newRecoveries()}
 }
 
 // latency takes the way of one message.
@@ -88,18 +73,11 @@ func (m *meter) released(who *member) {
 	}
 }
 
-// skip is the router's hook for a dead claim. It runs on the monitor.
+// skip is the router's hook for a dead claim. It has a goroutine of its own.
 func (m *meter) skip(e ring.SkipEvent) {
-	var excuse time.Duration
-	if e.Recovery > recoveryBound {
-		excuse = m.lateness.since(shm.Now() - int64(e.Recovery))
-	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.recovery.RecordValue(max(int64(e.Recovery), 1))
-	if e.Recovery > recoveryBound && len(m.late) < maxViolations {
-		m.late = append(m.late, lateRecovery{e.Recovery, excuse})
-	}
+	record(m.recovery, int64(e.Recovery))
+	m.mu.Unlock()
 }
 
 // stall is the router's hook for a living worker's claim in the way. It is called

@@ -38,16 +38,16 @@ type Result struct {
 	ClaimsSkipped uint64 `json:"claims_skipped"` // of dead workers
 	ClaimsSwept   uint64 `json:"claims_swept"`   // of these, by the next holder of their slot
 
-	MessagesPerSecond float64 `json:"messages_per_second"`
-	BytesPerSecond    float64 `json:"bytes_per_second"`
-	Latency           Spread  `json:"latency_ns"`
-	LatencyInStops    Spread  `json:"latency_in_stops_ns"` // of messages under way while somebody was stopped
-	Recovery          Spread  `json:"recovery_ns"`
-	Stalls            Stalls  `json:"stalls"`
-	PingMedian        int64   `json:"ping_median_ns"`
-	RunQueueMax       int64   `json:"run_queue_wait_max_ns"` // the longest that a thread of this process waited for a processor
-	PeakRSS           uint64  `json:"peak_rss_bytes"`
-	Elapsed           int64   `json:"elapsed_ns"`
+	MessagesPerSecond float64  `json:"messages_per_second"`
+	BytesPerSecond    float64  `json:"bytes_per_second"`
+	Latency           Spread   `json:"latency_ns"`
+	LatencyInStops    Spread   `json:"latency_in_stops_ns"` // of messages under way while somebody was stopped
+	Recovery          Recovery `json:"recovery"`
+	Stalls            Stalls   `json:"stalls"`
+	PingMedian        int64    `json:"ping_median_ns"`
+	RunQueueMax       int64    `json:"run_queue_wait_max_ns"` // the longest that a thread of this process waited for a processor
+	PeakRSS           uint64   `json:"peak_rss_bytes"`
+	Elapsed           int64    `json:"elapsed_ns"`
 
 	Violations []string `json:"violations"`
 }
@@ -98,7 +98,7 @@ func (r *Run) result() *Result {
 	}
 	median, _ := r.meter.median()
 	res.PingMedian = int64(median)
-	r.meter.report(res)
+	r.meter.report(res, r.cfg.Soak)
 	if want := uint64(a.heldAtEnd); res.ClaimsSkipped < want {
 		res.Violations = append(res.Violations, fmt.Sprintf("%d workers died inside a claim, and only %d claims were skipped", want, res.ClaimsSkipped))
 	}
@@ -115,17 +115,19 @@ func (r *Run) result() *Result {
 // report adds what was measured, and the recoveries that broke the bound. It is
 // promised where the consumer gets a core; so it is enforced with few workers and more than
 // one processor, and less what this process was late by no fault of its own.
-func (m *meter) report(res *Result) {
+func (m *meter) report(res *Result, soak bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	res.Latency, res.LatencyInStops, res.Recovery = spreadOf(m.free), spreadOf(m.stopped), spreadOf(m.recovery)
+	res.Latency, res.LatencyInStops = spreadOf(m.free), spreadOf(m.stopped)
+	res.Recovery = m.recovered.report()
+	res.Recovery.Own = spreadOf(m.recovery)
 	res.Stalls = Stalls{m.stalls.inStops, int64(m.stalls.longest), m.stalls.other, int64(m.stalls.longestOther)}
 	res.RunQueueMax = int64(m.lateness.longest())
-	if res.Workers > 4 || res.CPUs < 2 {
+	if res.Workers > 4 || res.CPUs < 2 || soak {
 		return
 	}
-	for _, l := range m.late {
-		if l.took-l.excuse > recoveryBound {
+	for _, l := range m.recovered.late {
+		if l.took-l.excuse > l.bound {
 			res.Violations = append(res.Violations, l.String())
 		}
 	}
@@ -174,9 +176,9 @@ func (res *Result) Print(w io.Writer) error {
 	t.AppendSeparator()
 	t.AppendRow(table.Row{"kills", res.Killed, fmt.Sprintf("%d of them from inside a claim", res.KilledInClaim)})
 	t.AppendRow(table.Row{"dead claims skipped", res.ClaimsSkipped, fmt.Sprintf("%d of them by the next holder of the slot", res.ClaimsSwept)})
-	if res.Recovery.Count > 0 {
-		t.AppendRow(table.Row{"recovery", Time(res.Recovery.P50), "median, from first sight of the dead claim to the skip"})
-		t.AppendRow(table.Row{"", Time(res.Recovery.Max), "longest"})
+	if r := res.Recovery.Skip; r.Count > 0 {
+		t.AppendRow(table.Row{"recovery", Time(r.P50), "median, from the owner's lock being free to the skip"})
+		t.AppendRow(table.Row{"", Time(r.Max), "longest"})
 	}
 	t.AppendRow(table.Row{"stops", res.Stopped, ""})
 	if res.LatencyInStops.Count > 0 {
@@ -191,7 +193,11 @@ func (res *Result) Print(w io.Writer) error {
 	t.AppendRow(table.Row{"wake", Time(res.PingMedian), "median, a message to the sleeping router"})
 	t.AppendRow(table.Row{"peak memory", Bytes(float64(res.PeakRSS)), "main process"})
 	t.AppendRow(table.Row{"elapsed", Time(res.Elapsed), fmt.Sprintf("seed %d, %d workers on %d processors", res.Seed, res.Workers, res.CPUs)})
-	out := t.Render() + "\n"
+	var more strings.Builder
+	if res.Killed > 0 {
+		res.Recovery.Print(&more)
+	}
+	out := t.Render() + "\n" + more.String()
 	for _, v := range res.Violations {
 		out += "VIOLATION: " + v + "\n"
 	}

@@ -3,6 +3,7 @@ package stress
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"sync"
@@ -20,6 +21,8 @@ type Config struct {
 	Messages  uint64        // 0: until the time is over
 	Sizes     Sizes         // without Frame
 	KillEvery time.Duration // 0: never
+	Kills     int64         // after so many the time is over; 0: no such end
+	InClaim   float64       // share of the kills that are aimed at open claims; 0: DefaultInClaim
 	StopEvery time.Duration // 0: never
 	Seed      uint64        // 0: a new one
 	Capacity  int64
@@ -91,6 +94,9 @@ func (r *Run) Do(ctx context.Context) *Result {
 	}
 }
 
+// DefaultInClaim is the share of kills that are aimed at open claims.
+const DefaultInClaim = 0.5
+
 // complete fills in what was left open.
 func (cfg Config) complete() Config {
 	if cfg.Seed == 0 {
@@ -98,6 +104,9 @@ func (cfg Config) complete() Config {
 	}
 	if cfg.Capacity == 0 {
 		cfg.Capacity = ring.DefaultCapacity
+	}
+	if cfg.InClaim == 0 {
+		cfg.InClaim = DefaultInClaim
 	}
 	cfg.Sizes.Frame = int(min(cfg.Capacity/8, 16<<20))
 	return cfg
@@ -122,6 +131,10 @@ func New(cfg Config) (*Run, error) {
 	r.fleet = &fleet{cfg: &r.cfg, noise: newNoise(cfg.Seed), host: r.host.main, book: r.book, meter: m}
 	r.fleet.seats = make([]seat, cfg.Workers)
 	r.killer, r.stopper = newKiller(r.fleet), newStopper(r.fleet)
+	var err error
+	if r.killer.witness, err = newWitness(r.host.main, m); err != nil {
+		return nil, fmt.Errorf("%w: no witness: %w", ErrConfig, err)
+	}
 	r.phase("starting")
 	r.began = shm.Now()
 	r.book.last.Store(r.began)
@@ -146,11 +159,12 @@ func (r *Run) stress(ctx context.Context) {
 	if r.cfg.Soak {
 		r.soak(ctx, &trouble)
 	}
-	for ctx.Err() == nil && !(r.cfg.Messages != 0 && r.fleet.sentAll()) {
+	for ctx.Err() == nil && !(r.cfg.Messages != 0 && r.fleet.sentAll()) && !(r.cfg.Kills != 0 && r.killer.killed.Load() >= r.cfg.Kills) {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
 	trouble.Wait()
+	r.killer.witness.close()
 }
 
 // throughput is what arrived while everybody was sending.
