@@ -16,6 +16,7 @@ type arena struct {
 	cfg      stress.Config
 	crowd    int  // workers in an epoch of the crowd; 0: as ever
 	restarts bool // the router is stopped between two epochs
+	killed   bool // the main process is another one, which is killed and resumed
 	host     *stress.Host
 	total    Arena
 
@@ -33,13 +34,17 @@ func (s *Soak) newArenas() (err error) {
 	memory.Workers, memory.Capacity = 6, 4<<20
 	small.Workers, small.Capacity = 4, 64<<10
 	named.Workers, named.Capacity, named.Path = 4, 1<<20, filepath.Join(s.dir, "segment")
+	named.Sizes = stress.Sizes{Given: true, Min: 32, Max: 1 << 17} // one frame, and every message says its number
 	s.arenas = []*arena{
 		{name: "memory", cfg: memory, crowd: crowd},
 		{name: "small", cfg: small, restarts: true},
-		{name: "named", cfg: named, restarts: true},
+		{name: "named", cfg: named, restarts: true, killed: true},
 	}
 	for _, a := range s.arenas {
 		a.total = newArena(a.name)
+		if a.killed {
+			continue // each epoch begins elsewhere
+		}
 		if a.host, err = stress.NewHost(a.cfg); err == nil && !a.restarts {
 			err = a.host.Start()
 		}
@@ -59,6 +64,10 @@ func (a *arena) run(ctx context.Context, seed uint64, crowded bool) (violations 
 	}
 	if crowded && a.crowd > 0 {
 		cfg.Workers, cfg.KillEvery = a.crowd, cfg.KillEvery/2
+	}
+	if a.killed {
+		a.host = stress.NewKilledHost(cfg, far[seed>>32%uint64(len(far))])
+		cfg.Host = a.host
 	}
 	if a.restarts {
 		if err := a.host.Start(); err != nil {
@@ -98,4 +107,15 @@ func (a *arena) complain(epoch int, violations []string) (all []string) {
 		all = append(all, fmt.Sprintf("epoch %d, %s: %s", epoch, a.name, v))
 	}
 	return all
+}
+
+// far are positions at which the ring of the named segment begins, in granules: the end of the first lap, and
+// places at which one of the counters in the words begins again.
+var far = []uint64{
+	0,
+	1<<14 - 3,
+	1<<28 - 5,
+	1<<32 - 7,
+	(1<<30-1)<<14 - 3,
+	1<<45 + 12345,
 }

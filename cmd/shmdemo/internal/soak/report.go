@@ -114,11 +114,11 @@ func (res *Result) Print(w io.Writer) error {
 	t := newTable()
 	head := table.Row{"arena"}
 	rows := []table.Row{{"runs"}, {"sent"}, {"acknowledged"}, {"delivered"}, {"lost, torn, twice, reordered"}, {"kills"}, {"  inside a claim"}, {"stops"},
-		{"dead claims skipped"}, {"pipes in the main process"}, {"latency p50"}, {"  p99"}, {"recovery p50"}, {"  p99"}, {"  longest"}}
+		{"dead claims skipped"}, {"pipes in the main process"}, {"main process killed"}, {"  stopped, in order"}, {"redelivered, marked"}, {"latency p50"}, {"  p99"}, {"recovery p50"}, {"  p99"}, {"  longest"}}
 	for _, a := range res.Arenas {
 		head = append(head, a.Name)
 		for i, v := range []any{a.Runs, stress.Count(a.Sent), stress.Count(a.Acknowledged), stress.Count(a.Delivered),
-			fmt.Sprint(a.Lost, ", ", a.Torn, ", ", a.Duplicated, ", ", a.Reordered), a.Killed, a.KilledInClaim, a.Stopped, a.ClaimsSkipped, stress.Count(a.LocalPipes),
+			fmt.Sprint(a.Lost, ", ", a.Torn, ", ", a.Duplicated, ", ", a.Reordered), a.Killed, a.KilledInClaim, a.Stopped, a.ClaimsSkipped, stress.Count(a.LocalPipes), a.MainKilled, a.MainStopped, stress.Count(uint64(a.Redelivered)),
 			stress.Time(a.Latency.P50), stress.Time(a.Latency.P99), stress.Time(a.Recovery.Skip.P50), stress.Time(a.Recovery.Skip.P99), stress.Time(a.Recovery.Skip.Max)} {
 			rows[i] = append(rows[i], v)
 		}

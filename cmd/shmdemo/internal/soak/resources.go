@@ -36,7 +36,7 @@ var kinds = [resources]struct {
 }{
 	rss:         {"resident memory", true, 6 << 20, 24 << 20},
 	heap:        {"live heap", true, 1 << 20, 24 << 20},
-	descriptors: {"descriptors", false, 2, 24},
+	descriptors: {"descriptors", false, 2, 48},
 	threads:     {"threads", false, 12, 24},
 	goroutines:  {"goroutines", false, 2, 24},
 	mappings:    {"mappings", false, 8, 32},
@@ -72,7 +72,7 @@ func (s *Soak) sample() (v Sample) {
 		v.Value[mappings] = uint64(bytes.Count(b, []byte("\n")))
 	}
 	v.Value[files] = entries(s.dir)
-	v.Value[processes], v.Value[zombies] = children()
+	v.Value[processes], v.Value[zombies] = s.orphans.children()
 	return v
 }
 
@@ -82,7 +82,7 @@ func (s *Soak) sample() (v Sample) {
 func (s *Soak) rested() Sample {
 	debug.FreeOSMemory()
 	least := s.sample()
-	for range 25 {
+	for range 30 {
 		if n := len(s.rests); n > 0 && least.within(s.rests[n-1]) {
 			break
 		}

@@ -34,6 +34,7 @@ type Soak struct {
 	crowded    bool
 	violations []string
 
+	orphans orphans
 	rests   []Sample
 	windows []Window
 }

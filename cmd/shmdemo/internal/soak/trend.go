@@ -66,6 +66,13 @@ func slope(series []point) float64 {
 	return (all[(n-1)/2] + all[n/2]) / 2
 }
 
+// What is in use at work depends on who is there at the moment: that its least of an epoch
+// grows says something only of epochs so long, and so many.
+const (
+	workFrom  = 5 * time.Second
+	workLeast = 6
+)
+
 // warmUp is how many of so many epochs are not measured: a fifth, and two where there are
 // enough, because the second one is that of the crowd.
 func warmUp(epochs int) int {
@@ -100,6 +107,9 @@ func (s *Soak) judge() (all []Resource, violations []string) {
 			}
 		}
 		r := Resource{k.name, k.bytes, trend(rest, k.atRest), trend(work, k.atWork)}
+		if s.cfg.epoch() < workFrom || len(work) < workLeast {
+			r.AtWork.Grew = false
+		}
 		all = append(all, r)
 		for _, t := range []struct {
 			when string

@@ -52,6 +52,20 @@ func (b *book) arrive(m *member, data []byte) {
 	b.meter.brake()
 }
 
+// arriveIn takes a message of m in a life of the main process, which may be a second
+// delivery.
+func (b *book) arriveIn(m *member, data []byte, life int, marked bool, again *atomic.Int64) {
+	b.mu.Lock()
+	repeated := m.lane.repeated(data, life, marked)
+	b.mu.Unlock()
+	if repeated {
+		again.Add(1)
+		b.steps.Add(1)
+		return
+	}
+	b.arrive(m, data)
+}
+
 // settle closes the account of a member whose process is gone and whose pipe has
 // ended. The caller keeps its diary from being unmapped.
 func (b *book) settle(m *member) {

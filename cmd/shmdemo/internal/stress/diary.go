@@ -47,6 +47,7 @@ const (
 	orderPause // send nothing
 	orderPing  // send pings, far apart
 	orderPress // send as fast as it can, for pressTime
+	orderLeave // stop: where the main process may not be there to say so
 )
 
 const diarySize = 4096

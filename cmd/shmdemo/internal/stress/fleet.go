@@ -70,9 +70,11 @@ func (f *fleet) keep(i int) {
 			f.book.violation("worker %d.%d could not be launched: %v", i, incarnation, err)
 			return
 		}
+		noteStarted(m.worker.PID())
 		s.now.Store(m)
 		m.order(f.order.Load()) // it may have changed before the Store
 		exit := m.worker.Wait()
+		noteWaited(m.worker.PID())
 		s.now.Store(nil)
 		f.meter.released(m)
 		s.sent += m.diary.page.sent.Load()
@@ -146,6 +148,9 @@ func (f *fleet) launch(b briefing) (m *member, err error) {
 
 // settle judges a member that is gone, once everything from it was delivered.
 func (f *fleet) settle(m *member, exit error) {
+	if m.far && m.diary.page.sent.Load() == 0 {
+		m.endUnheard(exit) // it may not have attached, and who would know?
+	}
 	<-m.ended
 	f.meter.buried(m)
 	if err := m.pipe.Close(); err != nil {
@@ -219,6 +224,9 @@ func (f *fleet) dismiss() {
 	f.ending.Store(true)
 	for !f.empty() {
 		for _, m := range f.present() {
+			if m.far {
+				m.order(orderLeave)
+			}
 			m.pipe.Cancel() // again and again: somebody may just have been launched
 		}
 		time.Sleep(5 * time.Millisecond)

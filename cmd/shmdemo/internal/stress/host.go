@@ -1,6 +1,7 @@
 package stress
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -56,6 +57,27 @@ type figures struct {
 	queued                                                   int64
 	pipes                                                    router.PipeStats
 	ring                                                     ring.Stats
+}
+
+// packed is figures as they travel from a steward.
+type packed struct {
+	Counts [8]uint64
+	Queued int64
+	Pipes  router.PipeStats
+	Ring   ring.Stats
+}
+
+func (f figures) pack() packed {
+	return packed{[8]uint64{f.discarded, f.malformed, f.unrouted, f.damages, f.panics, f.dropped, f.skippedDead, f.swept}, f.queued, f.pipes, f.ring}
+}
+
+func unpackFigures(text []byte) (f figures, ok bool) {
+	var p packed
+	if json.Unmarshal(text, &p) != nil {
+		return f, false
+	}
+	c := p.Counts
+	return figures{c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], p.Queued, p.Pipes, p.Ring}, true
 }
 
 func figuresOf(s router.Stats) figures {

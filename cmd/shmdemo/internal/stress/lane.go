@@ -23,6 +23,10 @@ type lane struct {
 	gone  map[uint64]struct{} // numbers below next that were given up: lost, unless they come late
 	odd   []string            // what was wrong with the first few, for the report
 
+	life  int    // of the main process
+	again uint64 // the last message that came a second time in this life; 0: none did
+	fresh bool   // in this life something new has come: nothing comes a second time any more
+
 	tally
 }
 
@@ -76,6 +80,34 @@ func (l *lane) arrive(b []byte) (sent int64) {
 	l.note("message %d or so, of %d bytes, came torn with %d", l.next, l.plan.size(l.next), len(b))
 	l.pass()
 	return 0
+}
+
+// repeated takes a message if it is a second delivery that may be: marked, at the beginning of
+// a life, and in order without a gap. All others are for arrive.
+func (l *lane) repeated(b []byte, life int, marked bool) bool {
+	if life != l.life {
+		l.life, l.again, l.fresh = life, 0, false
+	}
+	if l.fresh || len(b) < headerSize {
+		return false
+	}
+	n, _, ok := l.plan.open(b)
+	if !ok {
+		return false
+	}
+	if n >= l.next {
+		if l.again != 0 && l.again != l.next-1 {
+			l.reordered++
+			l.note("after message %d came a second time, message %d did, and not those between", l.again, n)
+		}
+		l.fresh = true
+		return false
+	}
+	if !marked || l.again != 0 && n != l.again+1 {
+		return false
+	}
+	l.again = n
+	return true
 }
 
 // place notes that message n has come whole.

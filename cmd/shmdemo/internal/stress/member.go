@@ -17,6 +17,7 @@ import (
 type member struct {
 	seat, incarnation int
 	claims            bool
+	far               bool // its router is in another process
 
 	diary  *diary
 	stderr *os.File
@@ -26,6 +27,7 @@ type member struct {
 
 	killed    atomic.Bool   // we did
 	isStopped atomic.Bool   // see meter.stopping
+	endOnce   sync.Once     // a router that resumes may tell it again
 	ended     chan struct{} // closed when the pipe's end was told
 	end       error         // before ended is closed, the loop's
 	endAt     int64         // likewise: when it was told
@@ -40,8 +42,20 @@ type member struct {
 }
 
 func (m *member) endOfPipe(err error) {
-	m.end, m.endAt = err, shm.Now()
-	close(m.ended)
+	m.endOnce.Do(func() {
+		m.end, m.endAt = err, shm.Now()
+		close(m.ended)
+	})
+}
+
+// endUnheard ends the pipe of a process of which nothing can have come. A router that
+// has not started a process cannot know that it died before it attached.
+func (m *member) endUnheard(exit error) {
+	if exit == nil {
+		m.endOfPipe(nil)
+	} else {
+		m.endOfPipe(&router.PeerError{Slot: -1})
+	}
 }
 
 // judgeEnd compares what the router said about the end with what happened.
@@ -57,7 +71,7 @@ func (m *member) judgeEnd(exit error) (complaints []string) {
 		complaints = append(complaints, "was killed, and its receiver was told that it stopped")
 	case m.end != nil && !isDeath:
 		complaints = append(complaints, fmt.Sprintf("ended with an unexpected error: %v", m.end))
-	case isDeath && died.State == nil:
+	case isDeath && died.State == nil && !m.far:
 		complaints = append(complaints, "died, and its receiver was not told how")
 	case m.end != nil && exit == nil:
 		complaints = append(complaints, fmt.Sprintf("stopped, and its receiver was told that it died: %v", m.end))

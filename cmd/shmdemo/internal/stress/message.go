@@ -41,6 +41,7 @@ const (
 	saltCharacter
 	saltBurst
 	saltFork
+	saltMain
 )
 
 // mix is splitmix64's finalizer: a different, evenly spread number for each argument.

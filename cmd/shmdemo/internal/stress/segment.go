@@ -23,6 +23,7 @@ type segment struct {
 const (
 	atCapacity = 24
 	atTable    = 32
+	atHint     = 4096
 	atHead     = 8192
 	atSleep    = 8320
 	atRoster   = 12288

@@ -51,11 +51,40 @@ func (w *worker) copying(n uint64, size int, send func(context.Context, []byte) 
 	w.plan.fill(b, n)
 	w.page.sent.Store(n)
 	w.plan.seal(b, n, shm.Now())
-	if err := send(w.ctx, b); err != nil {
+	if err := w.insist(func() error { return send(w.ctx, b) }); err != nil {
 		return err
 	}
 	w.acknowledge(n)
 	return nil
+}
+
+// insist sends again where the ring was full and the main process gone: another one comes.
+// An error says that nothing was sent.
+func (w *worker) insist(send func() error) error {
+	for {
+		err := send()
+		if !w.far || !errors.Is(err, sender.ErrRouterGone) || w.ctx.Err() != nil {
+			return err
+		}
+		w.sleep(time.Millisecond)
+	}
+}
+
+// startFar starts the sender of a router that may be killed at any time: its Context ends
+// when that happens, so the worker has one of its own.
+func (w *worker) startFar(token string) (err error) {
+	var leave context.CancelFunc
+	w.ctx, leave = context.WithCancel(context.Background())
+	go func() {
+		for w.page.order.Load() != orderLeave && !w.orphaned() {
+			time.Sleep(2 * time.Millisecond)
+		}
+		leave()
+	}()
+	if w.s, err = sender.Open(token); err != nil {
+		return err
+	}
+	return w.insist(w.s.Start)
 }
 
 func (w *worker) acknowledge(n uint64) {
@@ -114,7 +143,7 @@ func (w *worker) batch(n uint64, most int) error {
 	for i, b := range msgs {
 		w.plan.seal(b, n+uint64(i), now)
 	}
-	if err := w.s.SendBatch(w.ctx, msgs); err != nil {
+	if err := w.insist(func() error { return w.s.SendBatch(w.ctx, msgs) }); err != nil {
 		return err
 	}
 	w.acknowledge(last)
@@ -126,7 +155,8 @@ func (w *worker) batch(n uint64, most int) error {
 func (w *worker) claiming(n uint64, size int, r uint64) error {
 	w.page.sent.Store(n)
 	now := shm.Now()
-	c, err := w.s.Claim(w.ctx, size)
+	var c sender.Claim
+	err := w.insist(func() (err error) { c, err = w.s.Claim(w.ctx, size); return err })
 	if err != nil {
 		return err
 	}
@@ -166,7 +196,8 @@ func (w *worker) await(n uint64) {
 
 // abort claims and gives back, leaving something behind that nobody may see.
 func (w *worker) abort(size int) error {
-	c, err := w.s.Claim(w.ctx, size)
+	var c sender.Claim
+	err := w.insist(func() (err error) { c, err = w.s.Claim(w.ctx, size); return err })
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,14 @@ import (
 
 // soak adds to the trouble of the stress.
 func (r *Run) soak(ctx context.Context, wg *sync.WaitGroup) {
-	if h, ok := r.host.main.(*here); ok {
+	switch h := r.host.main.(type) {
+	case *here:
 		wg.Go(func() { r.churn.run(ctx, r, h) })
+	case *elsewhere:
+		h.mu.Lock()
+		h.trouble = func(text string) { r.book.violation("%s", text) }
+		h.mu.Unlock()
+		wg.Go(func() { h.kill(ctx, r) })
 	}
 	wg.Go(func() { r.readFigures(ctx) })
 	wg.Go(func() { r.seeProgress(ctx) })
@@ -115,9 +121,6 @@ func (w *worker) burst() {
 // envNap is in EnvWorker of a program that does nothing for a while.
 const envNap = "nap "
 
-// NapName is what such a program calls itself: nobody waits for the one whose parent was killed.
-const NapName = "shmdemo-nap"
-
 // runPrograms has programs run, some of which outlive a worker that is killed.
 func (w *worker) runPrograms() {
 	for k := uint64(0); w.ctx.Err() == nil; k++ {
@@ -133,7 +136,6 @@ func (w *worker) runPrograms() {
 
 // nap is that program.
 func nap(ms string) int {
-	os.WriteFile("/proc/self/comm", []byte(NapName), 0)
 	n, err := strconv.Atoi(ms)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -145,14 +147,28 @@ func nap(ms string) int {
 
 // Extra is what a soak counts besides.
 type Extra struct {
-	LocalPipes uint64 `json:"local_pipes"` // opened and closed in the main process
+	LocalPipes  uint64 `json:"local_pipes"` // opened and closed in the main process
+	MainKilled  int64  `json:"main_killed"`
+	MainStopped int64  `json:"main_stopped"` // in order
+	Redelivered int64  `json:"redelivered"`  // of messages, marked as they should be
 }
 
 // Add adds another run's.
-func (x *Extra) Add(o Extra) { x.LocalPipes += o.LocalPipes }
+func (x *Extra) Add(o Extra) {
+	x.LocalPipes += o.LocalPipes
+	x.MainKilled += o.MainKilled
+	x.MainStopped += o.MainStopped
+	x.Redelivered += o.Redelivered
+}
 
 // Extra returns the run's, once it is over.
-func (r *Run) Extra() Extra { return Extra{LocalPipes: r.churn.pipes.Load()} }
+func (r *Run) Extra() Extra {
+	x := Extra{LocalPipes: r.churn.pipes.Load()}
+	if e, ok := r.host.main.(*elsewhere); ok {
+		x.MainKilled, x.MainStopped, x.Redelivered = e.killed.Swap(0), e.stopped.Swap(0), e.redelivered.Swap(0)
+	}
+	return x
+}
 
 // Progress returns how many messages have arrived and how many workers were killed up
 // to now.

@@ -40,6 +40,8 @@ type worker struct {
 	s    *sender.Sender
 	ctx  context.Context // ends when the main process says so, or is no more
 
+	far bool // the main process may be killed, and resumed
+
 	n   uint64 // number of the last message
 	buf []byte
 
@@ -50,6 +52,9 @@ type worker struct {
 // Worker runs a worker process until its pipe is cancelled or its router is
 // gone, and returns its exit status.
 func Worker() int {
+	if text, ok := strings.CutPrefix(os.Getenv(EnvWorker), envSteward); ok {
+		return serve(text)
+	}
 	if ms, ok := strings.CutPrefix(os.Getenv(EnvWorker), envNap); ok {
 		return nap(ms)
 	}
@@ -73,7 +78,10 @@ func work() error {
 	w.plan = newPlan(w.Seed, w.Sizes, w.Seat, w.Incarnation, newNoise(w.Seed))
 	sweep := w.willSweepPath()
 	defer sweep()
-	if w.s, err = sender.FromEnv(); err == nil {
+	if token := os.Getenv(EnvToken); token != "" {
+		w.far = true
+		err = w.startFar(token)
+	} else if w.s, err = sender.FromEnv(); err == nil {
 		err = w.s.Start()
 	}
 	switch {
@@ -82,7 +90,9 @@ func work() error {
 	case err != nil:
 		return err
 	}
-	w.ctx = w.s.Context()
+	if !w.far {
+		w.ctx = w.s.Context()
+	}
 	if w.Forks {
 		go w.runPrograms()
 	}
