@@ -39,6 +39,9 @@ var roles = map[string]func(w *worker) error{
 	"parent":        workParent,
 	"flood":         workFlood,
 	"narrow":        workNarrow,
+
+	"historyProducer": workHistoryProducer,
+	"historyConsumer": workHistoryConsumer,
 }
 
 var rolesUsed sync.Map
