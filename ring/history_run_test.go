@@ -22,8 +22,10 @@ func (h history) mustBeLinearizable(t testing.TB) {
 		err = f.check()
 	}
 	require.NoError(t, err, "%s", h.dump())
-	require.True(t, f.porcupine(), "the search finds an error that the check has not:\n%s", h.dump())
-	require.True(t, h.linearizable(t), "not linearizable:\n%s", h.dump())
+	require.True(t, f.porcupine(), "the search finds an error that the check does not:\n%s", h.dump())
+	if !h.linearizable(t) {
+		require.FailNow(t, "not linearizable", "%s\n%s", h.stuckAt(), h.dump())
+	}
 }
 
 func (h history) dump() string {

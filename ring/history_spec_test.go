@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,7 @@ const (
 	stepRelease
 	stepTakeOver
 	stepDie
+	stepPolled // changes nothing but the consumers' turn
 )
 
 type step struct {
@@ -68,7 +70,7 @@ type step struct {
 }
 
 func (s step) String() string {
-	names := [...]string{"pad", "claim", "commit", "abort", "full", "deliver", "empty", "release", "take over", "die"}
+	names := [...]string{"pad", "claim", "commit", "abort", "full", "deliver", "empty", "release", "take over", "die", "polled"}
 	return fmt.Sprintf("%s %d %x×%d g=%d pos=%d", names[s.kind], s.owner, s.value, s.count, s.granules, int64(s.pos))
 }
 
@@ -173,16 +175,19 @@ func (q specState) after(s step) []specState {
 		}
 		return []specState{q}
 	case stepRelease:
-		p := q.pass(true)
+		most := q.pass(true).next
 		i := slices.IndexFunc(q.records, func(r specRecord) bool { return r.pos == s.pos })
 		if s.pos == q.frontier {
 			i = len(q.records)
 		}
-		if i < 0 || i > p.next {
+		if i < 0 || i > most {
 			return nil
 		}
-		p.records, p.head, p.next = q.records[i:], s.pos, p.next-i
-		return []specState{p}
+		if i > q.next {
+			q.next, q.inner = i, 0
+		}
+		q.records, q.head, q.next = q.records[i:], s.pos, q.next-i
+		return []specState{q}
 	case stepDie:
 		q.dead |= 1 << s.owner
 		return []specState{q}
@@ -278,7 +283,7 @@ func (h *history) consumerSteps(ops []op, add func(op, step)) {
 		case opEmpty, opPolled:
 			s.kind = stepEmpty
 			if o.kind == opPolled {
-				s.kind = stepKindPolled
+				s.kind = stepPolled
 			}
 		case opTakeOver:
 			s.kind = stepTakeOver
@@ -297,9 +302,6 @@ func (h *history) consumerSteps(ops []op, add func(op, step)) {
 		add(o, s)
 	}
 }
-
-// stepKindPolled changes nothing but the consumers' turn.
-const stepKindPolled = stepDie + 1
 
 // waitsBeside tells whether another party was in a call that waits for room at some
 // instant of o.
@@ -334,4 +336,36 @@ func (h *history) linearizable(t testing.TB) bool {
 	res := porcupine.CheckOperationsTimeout(h.model(), h.steps(), time.Minute)
 	require.NotEqual(t, porcupine.Unknown, res, "the search has no end")
 	return res == porcupine.Ok
+}
+
+// stuckAt tells how far the search came with a history that is not linearizable: its last
+// steps, and those that were to come and can not.
+func (h *history) stuckAt() string {
+	steps := h.steps()
+	_, info := porcupine.CheckOperationsVerbose(h.model(), steps, time.Minute)
+	var longest []int
+	for _, partial := range info.PartialLinearizations()[0] {
+		if len(partial) > len(longest) {
+			longest = partial
+		}
+	}
+	var s strings.Builder
+	done := map[int]bool{}
+	for i, at := range longest {
+		done[at] = true
+		if i >= len(longest)-30 {
+			fmt.Fprintf(&s, "      %v [%d %d]\n", steps[at].Input, steps[at].Call, steps[at].Return)
+		}
+	}
+	var left []porcupine.Operation
+	for i, o := range steps {
+		if !done[i] {
+			left = append(left, o)
+		}
+	}
+	slices.SortFunc(left, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+	for _, o := range left[:min(30, len(left))] {
+		fmt.Fprintf(&s, "left: %v [%d %d]\n", o.Input, o.Call, o.Return)
+	}
+	return s.String()
 }
