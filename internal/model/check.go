@@ -1,6 +1,9 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Kind classifies what a run found wrong.
 type Kind string
@@ -82,7 +85,7 @@ func (m *model) invariants(s *state) {
 		m.fail(Invariant, "I1: hint %d, head %d", s.hint, s.head)
 	}
 	for i := range m.Scripts {
-		if c := &s.claimants[i]; (c.pc == pcLook || c.pc == pcHelp || c.pc == pcSweepLook) && !start(c.t) {
+		if c := &s.claimants[i]; (c.pc == pcNear || c.pc == pcLook || c.pc == pcHelp || c.pc == pcSweepLook) && !start(c.t) {
 			m.fail(Invariant, "I1: claimant %d looks at %d, head %d", i, c.t, s.head)
 		}
 	}
@@ -95,11 +98,11 @@ func (m *model) tended(s *state, w word, p uint8) bool {
 			continue
 		}
 		switch c := &s.claimants[i]; {
-		case c.is(dropped):
+		case c.pc >= pcUnname && c.pc <= pcSweepSkip:
 			return true
-		case c.pc >= pcSweepHead && c.pc <= pcSweepSkip:
+		case (c.pc >= pcHelpOwn && c.pc <= pcCleanup || c.pc == pcGiveTurn) && c.t == p:
 			return true
-		case (c.pc == pcHelpOwn || c.pc == pcFill || c.pc == pcCommit || c.pc == pcGiveTurn) && c.t == p:
+		case slices.Contains(c.lateAt[:], lateWord+index(p)):
 			return true
 		}
 	}
@@ -110,12 +113,12 @@ func (m *model) tended(s *state, w word, p uint8) bool {
 // left.
 func (m *model) drained(s *state) bool {
 	k := &s.consumer
-	if k.r != s.head || k.pc != csAsleep && (k.pc != csLook || k.batch != 0) {
+	if k.r != s.head || k.pc != csAsleep && k.pc != csLook || s.asker.pc != asIdle {
 		return false
 	}
 	for i := range m.Scripts {
 		c := &s.claimants[i]
-		if c.pc != pcDone && c.pc != pcDead || c.released != c.committed {
+		if c.pc != pcDone && c.pc != pcDead || c.released != c.committed || c.lateAt[0] != 0 {
 			return false
 		}
 	}

@@ -2,33 +2,36 @@ package model
 
 // claim: search for the frontier, see that there is room, and take it by one CAS on the header word.
 //
-//	pcHint -> pcLook -+-> (current) step over -> [pcHelp] -> pcLook
-//	                  +-> (newer)   pcNewer -> pcLook
-//	                  +-> (older)   [pcTurn] -> [pcRoom, pcTurnLast] -> pcClaim -+-> [pcHelpOwn] -> pcFill
-//	                                                  |                         +-> pcLook (PAD, or lost the race)
-//	                                                  +-> full
+//	pcHint -> [pcNear] -> pcLook -+-> (current) step over -> [pcHelp] -> pcLook
+//	                              +-> (newer, or scrubbed) pcNewer -> pcLook
+//	                              +-> (older) [pcTurn] -> [pcRoom, pcTurnLast] -+-> pcPad -> pcLook
+//	                                                                           +-> pcClaim -+-> [pcHelpOwn] -> pcFill
+//	                                                                           |            +-> pcLook (lost the race)
+//	                                                                           +-> full
 func (m *model) stepClaim(s *state, i int) {
 	c := &s.claimants[i]
-	n := m.message(s, i).Granules
 	switch c.pc {
 	case pcHint:
-		c.t = max(s.hint, c.pos, c.head)
-		if m.Mutant == HintOnly || m.Mutant == HintStart || m.Mutant == TailFirst {
-			c.t = s.hint
+		m.begins(s, i)
+	case pcNear:
+		// Unsigned: a head that has gone past counts as far ahead.
+		c.head = s.head
+		if c.t-c.head > H {
+			if c.t > c.head {
+				m.fail(Corrupt, "claimant %d starts at %d, head %d", i, c.t, c.head)
+			}
+			c.t, c.pos, c.hinted = c.head, c.head, c.head
 		}
 		c.pc = pcLook
-		if m.Mutant == TailFirst {
-			m.judgeRoom(s, i)
-		}
 	case pcLook:
 		m.look(s, i)
 	case pcHelp:
-		s.hint = c.t
-		c.hinted, c.pc = c.t, pcLook
+		m.storeHint(s, i, c.t)
+		c.pc = pcLook
 	case pcNewer:
 		c.head = s.head
 		if c.head <= c.t {
-			m.fail(Corrupt, "claimant %d sees a newer tag at %d, head %d", i, c.t, s.head)
+			m.fail(Corrupt, "claimant %d sees a newer tag, or what does not fit, at %d, head %d", i, c.t, s.head)
 		}
 		c.t, c.pc = c.head, pcLook
 	case pcTurn:
@@ -41,6 +44,7 @@ func (m *model) stepClaim(s *state, i int) {
 			m.restart(c)
 		case c.head > c.t:
 			c.t, c.w, c.pc = c.head, 0, pcLook
+			c.flags &^= limited
 		case m.Room:
 			c.pc = pcTurnLast
 		default:
@@ -49,19 +53,17 @@ func (m *model) stepClaim(s *state, i int) {
 	case pcTurnLast:
 		m.loadTurn(s, i)
 		m.judgeRoomLast(s, i)
-	case pcClaim:
-		m.claimCAS(s, i, n)
+	case pcPad, pcClaim:
+		m.claimCAS(s, i)
 	case pcHelpOwn:
-		s.hint = c.pos
-		c.hinted = c.pos
+		m.storeHint(s, i, c.pos)
 		m.fillFrom(s, i)
 	case pcHeader:
+		n := m.message(s, i).Granules
 		if pad, rest := padOf(c.t, n); pad {
 			s.table[index(c.t)] = makeWord(skip, c.t, padOwner, rest)
 			c.w, c.pc = 0, pcLook
-			if m.Mutant == TailFirst {
-				m.restart(c)
-			}
+			m.restart(c)
 			break
 		}
 		s.table[index(c.t)] = makeWord(busy, c.t, m.owner(i), n)
@@ -69,31 +71,46 @@ func (m *model) stepClaim(s *state, i int) {
 	}
 }
 
+// begins chooses where the search starts.
+func (m *model) begins(s *state, i int) {
+	c := &s.claimants[i]
+	if m.isClosed(s, i) {
+		m.shut(s, i)
+		return
+	}
+	c.t, c.pc = max(m.hintOf(s, i), c.pos, c.head), pcLook
+	switch {
+	case m.Mutant == HintOnly || m.Mutant == HintStart:
+		c.t = s.hint
+	case m.Mutant == TailFirst:
+		c.t = s.hint
+		m.judgeRoom(s, i)
+	case c.t-c.head > H && m.Mutant != NoLapTag:
+		c.pc = pcNear
+	}
+}
+
 // look judges T[t] by its tag.
 func (m *model) look(s *state, i int) {
 	c := &s.claimants[i]
-	w := s.table[index(c.t)]
-	switch m.age(w, c.t) {
-	case current:
-		if !valid(w, c.t) {
-			m.fail(Corrupt, "claimant %d sees %v at %d", i, w, c.t)
-			return
-		}
-		c.t += w.granules()
-		if m.helps(c, c.t) {
-			c.pc = pcHelp
-		}
-	case newer:
-		c.pc = pcNewer
-		if m.Mutant == HintOnly {
-			m.restart(c)
-		}
-	case older:
+	w := m.wordOf(s, i, index(c.t))
+	switch a := m.age(w, c.t); {
+	case a == older:
 		c.w = w
 		if m.Room {
 			c.pc = pcTurn
 		} else {
 			m.judgeRoom(s, i)
+		}
+	case a == newer || !valid(w, c.t):
+		c.pc = pcNewer
+		if m.Mutant == HintOnly {
+			m.restart(c)
+		}
+	default:
+		c.t += w.granules()
+		if m.helps(c, c.t) {
+			c.pc = pcHelp
 		}
 	}
 }
@@ -103,18 +120,25 @@ func (m *model) judgeRoom(s *state, i int) {
 	c := &s.claimants[i]
 	c.pc = pcRoom
 	if m.fits(c, m.message(s, i).Granules) {
-		c.pc = pcClaim
+		m.takes(s, i)
 	}
 }
 
 // judgeRoomLast has the newest head, and decides.
 func (m *model) judgeRoomLast(s *state, i int) {
-	c := &s.claimants[i]
-	if !m.fits(c, m.message(s, i).Granules) {
+	if !m.fits(&s.claimants[i], m.message(s, i).Granules) {
 		m.full(s, i)
 		return
 	}
+	m.takes(s, i)
+}
+
+func (m *model) takes(s *state, i int) {
+	c := &s.claimants[i]
 	c.pc = pcClaim
+	if pad, _ := padOf(c.t, m.message(s, i).Granules); pad {
+		c.pc = pcPad
+	}
 }
 
 func (m *model) loadTurn(s *state, i int) {
@@ -148,10 +172,12 @@ func padOf(t, n uint8) (pad bool, rest uint8) {
 }
 
 // claimCAS is the claim itself, or the PAD before it.
-func (m *model) claimCAS(s *state, i int, n uint8) {
+func (m *model) claimCAS(s *state, i int) {
 	c := &s.claimants[i]
+	n := m.message(s, i).Granules
 	at := &s.table[index(c.t)]
 	pad, rest := padOf(c.t, n)
+	c.flags &^= limited
 	switch {
 	case m.Mutant == TailFirst:
 		if s.hint != c.t {
@@ -177,7 +203,7 @@ func (m *model) claimCAS(s *state, i int, n uint8) {
 // claimed goes on to the hint, the turn and the payload.
 func (m *model) claimed(s *state, i int) {
 	c := &s.claimants[i]
-	c.flags &= took | dropped
+	c.flags &= took | entered
 	if m.helps(c, c.pos) {
 		c.pc = pcHelpOwn
 		return
@@ -185,16 +211,18 @@ func (m *model) claimed(s *state, i int) {
 	m.fillFrom(s, i)
 }
 
-// fillFrom begins to fill. A claim that is handed out (here: one that will be aborted) gives the turn back first, a send
-// when it is done.
+// fillFrom begins to fill. A claim that is handed out gives the turn back first, a send when it is done.
 func (m *model) fillFrom(s *state, i int) {
 	c := &s.claimants[i]
 	c.pc = pcFill
 	if m.Mutant == CommitFirst {
 		c.pc = pcCommit
 	}
-	if c.is(took) && m.message(s, i).Abort {
+	if c.is(entered) && m.message(s, i).isClaim() {
 		c.after, c.pc = afterClaim, pcGiveTurn
+		if !c.is(took) {
+			m.turnGiven(s, i)
+		}
 	}
 }
 

@@ -4,10 +4,15 @@ package model
 type Msg struct {
 	Granules uint8
 	Abort    bool // aborted instead of committed
-	Drop     bool // claimed and forgotten: only leaving the ring ends it
+	Claim    bool // handed out to be filled in place, as one that is aborted or dropped is
+	Drop     bool // claimed and forgotten: the cleanup aborts it
 	Try      bool // TrySend: one attempt, then given up
 	Cancel   bool // a wait for room may be cancelled
+	Await    bool // no message: waits until the consumer has released what was claimed before
 }
+
+// isClaim says whether the message is a claim in its caller's hands, which keeps the slot while it is open.
+func (g Msg) isClaim() bool { return g.Claim || g.Abort || g.Drop }
 
 // Script is what one claimant sends, at most eight messages.
 type Script []Msg
@@ -33,19 +38,32 @@ type Config struct {
 	Bell     bool // the consumer sleeps and is rung; otherwise it polls
 	Room     bool // a full ring is waited for; otherwise tried again at once
 	Timeouts bool // timed waits may end by themselves
-	Leave    bool // a process whose scripts are done leaves the ring
+	NoSpin   bool // a waiter for room does not look once more before it announces itself
+	Scrub    bool // the consumer renews the words inside every record, not only in one lap of 2³²
+	Leave    bool // the first claimant of a process that is done closes the attachment, once its siblings are at rest
+	Names    bool // processes write instance and pid to their seat, and somebody reads them
 
 	Kills    uint8 // producer processes killed, at most
 	Rebirths uint8 // slots taken again after a kill or a leave, at most
 	Crashes  uint8 // consumers killed, at most; each has a successor
+	Asks     uint8 // questions whether a slot is alive, by the consumer's process, at most
 
 	Quarter uint8 // what the turn keeps free, and what a release must have freed to wake waiters
+	Large   uint8 // frames from this size on take the turn after their first wake
+
+	Buffers uint8  // store buffer entries of a claimant, for plain stores: 0 makes them sequentially consistent
+	Commit  Commit // how a record is committed
 
 	Mutant Mutant
 }
 
-// large is the size from which a waiter takes the turn after its first failed wake.
-const large = 2
+// Commit is the instruction by which a claimant commits.
+type Commit uint8
+
+const (
+	ByCAS   Commit = iota // as the ring does
+	ByStore               // a plain store, with a membarrier on the sleeper's side
+)
 
 // model is a configuration in exploration.
 type model struct {
@@ -62,6 +80,9 @@ func newModel(c Config) *model {
 	}
 	if c.Quarter == 0 {
 		c.Quarter = 2
+	}
+	if c.Large == 0 {
+		c.Large = 2
 	}
 	return &model{Config: c}
 }

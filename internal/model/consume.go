@@ -1,30 +1,5 @@
 package model
 
-// The steps of the consumer, named by the access they make.
-const (
-	csLook      = iota // w = T[r]
-	csRead             // one payload cell
-	csHead             // head = r
-	csRoomFlag         // roomWaiters
-	csRoomLook         // T[r]: empty?
-	csRoomSwap         // swap roomWaiters to 0
-	csRoomSeq          // roomSeq++
-	csRoomWake         // FUTEX_WAKE(roomSeq, all)
-	csSleep            // sleep = {r, episode, mode}
-	csFutex            // FUTEX_WAIT(T[r]): compare and sleep
-	csAsleep           // in the kernel
-	csAwake            // sleep = 0
-	csLock             // the owner's byte
-	csReload           // mutant: T[r] once more
-	csSkip             // CAS T[r]: BUSY -> SKIP
-	csTakeSleep        // successor: sleep = 0
-	csTakeHead         // successor: head
-)
-
-var csNames = [...]string{"load T[r]", "read cell", "store head", "load roomWaiters", "load T[r] (empty?)", "swap roomWaiters", "roomSeq++",
-	"FUTEX_WAKE roomSeq", "store sleep", "FUTEX_WAIT T[r]", "asleep", "store sleep=0", "ask owner's lock", "load T[r] again", "CAS T[r] to SKIP",
-	"takeover: store sleep=0", "takeover: load head"}
-
 // stepConsumer makes the consumer's next step, and says whether there is one: an idle consumer without a bell has none
 // until something arrives, and one asleep has none until it is woken.
 func (m *model) stepConsumer(s *state, choice int) bool {
@@ -32,24 +7,27 @@ func (m *model) stepConsumer(s *state, choice int) bool {
 	switch k.pc {
 	case csLook:
 		return m.consume(s, choice)
+	case csScrub:
+		m.scrub(s)
 	case csRead:
 		m.read(s)
 	case csHead:
 		s.head = k.r
-		k.pc, k.batch = csLook, 0
 		for i := range m.Scripts {
 			s.claimants[i].released = s.claimants[i].delivered
 		}
 		if m.Room {
 			k.pc = csRoomFlag
+		} else {
+			m.released(s)
 		}
-	case csRoomFlag, csRoomLook, csRoomSwap, csRoomSeq, csRoomWake:
+	case csRoomFlag, csRoomLook, csRoomSwap, csRoomSeq, csRoomWake, csTakeSeq, csTakeWake:
 		m.stepWakeRoom(s, choice)
-	case csSleep, csFutex, csAwake, csLock, csReload, csSkip:
+	case csSleep, csBarrier, csFutex, csAwake, csLock, csReload, csSkip:
 		m.stepWait(s)
 	case csAsleep:
 		return false
-	case csTakeSleep, csTakeHead:
+	case csTakeLoad, csTakeSleep, csTakeHead:
 		m.stepTakeover(s)
 	}
 	return true
@@ -65,16 +43,19 @@ func (m *model) consume(s *state, choice int) bool {
 		return true
 	}
 	switch {
-	case a == current && w.state() == commit:
-		k.w, k.pc = w, csRead
-		if m.Mutant == HeadFirst {
+	case a == current && w.state() != busy:
+		k.w = w
+		if m.Mutant == HeadFirst && w.state() == commit {
 			s.head = k.r + w.granules()
 		}
-	case a == current && w.state() == skip:
-		m.stepOver(s, w)
+		if m.Scrub && w.granules() > 1 {
+			k.cell, k.pc = 1, csScrub
+			break
+		}
+		m.pass(s)
 	case a == current && choice == 1:
 		k.w, k.pc = w, csLock
-	case k.batch > 0:
+	case k.r != s.head:
 		k.pc = csHead
 	case m.Bell:
 		k.w, k.pc = w, csSleep
@@ -91,7 +72,46 @@ func (m *model) consume(s *state, choice int) bool {
 func (m *model) mayAsk(s *state) bool {
 	k := &s.consumer
 	w := s.table[index(k.r)]
-	return (m.Kills > 0 || m.Leave) && (m.Bell || k.batch > 0) && w.state() == busy && m.age(w, k.r) == current
+	return (m.Kills > 0 || m.Leave) && (m.Bell || k.r != s.head) && w.state() == busy && m.age(w, k.r) == current
+}
+
+// scrub renews one word inside the record at hand: it gets the tag of the lap before.
+func (m *model) scrub(s *state) {
+	k := &s.consumer
+	p := k.r + k.cell
+	s.table[index(p)] = makeWord(skip, p, padOwner, 0) - 1<<tagShift
+	if k.cell++; k.cell == k.w.granules() {
+		k.cell = 0
+		m.pass(s)
+	}
+}
+
+// pass comes before the record is handed out: where a Poll has consumed much, what lies before it is released.
+func (m *model) pass(s *state) {
+	k := &s.consumer
+	if m.Mutant != HeadFirst && k.r-s.head >= m.Quarter {
+		k.pc = csHead
+		return
+	}
+	m.hand(s)
+}
+
+// hand delivers the record at hand, or steps over it.
+func (m *model) hand(s *state) {
+	k := &s.consumer
+	if k.pc = csRead; k.w.state() == skip {
+		m.stepOver(s)
+	}
+}
+
+// released goes on after a release: with the record at hand, or with a new Poll.
+func (m *model) released(s *state) {
+	k := &s.consumer
+	if k.w != 0 {
+		m.hand(s)
+		return
+	}
+	k.pc, k.batch = csLook, 0
 }
 
 // read takes one payload cell; the last one completes the delivery.
@@ -112,9 +132,8 @@ func (m *model) read(s *state) {
 		return
 	}
 	s.claimants[v>>4-1].delivered |= 1 << (v & 15)
-	w := k.w
-	k.cell, k.value, k.w, k.pc = 0, 0, 0, csLook
-	m.stepOver(s, w)
+	k.cell, k.value = 0, 0
+	m.stepOver(s)
 }
 
 // judge compares a delivery's first cell with what its claimant has committed and the consumer has seen of it.
@@ -138,9 +157,11 @@ func (m *model) judge(s *state, v uint8) {
 	}
 }
 
-// stepOver leaves a record behind; a full batch is released.
-func (m *model) stepOver(s *state, w word) {
+// stepOver leaves the record at hand behind; a full batch is released.
+func (m *model) stepOver(s *state) {
 	k := &s.consumer
+	w := k.w
+	k.w = 0
 	if m.Mutant == NoLapTag {
 		s.table[index(k.r)] = 0
 	}
@@ -149,5 +170,8 @@ func (m *model) stepOver(s *state, w word) {
 	k.pc = csLook
 	if k.batch >= m.Batch {
 		k.pc = csHead
+		if k.r == s.head {
+			k.batch, k.pc = 0, csLook
+		}
 	}
 }

@@ -2,11 +2,11 @@ package model
 
 // The consumer's sleep. Claimants ring:
 //
-//	pcRing -> pcRingWord -> pcRingWake
+//	pcRing -> pcRingAgain -> pcRingWord -> pcRingWake
 //
 // and the consumer waits:
 //
-//	csSleep -> csFutex -> csAsleep -> csAwake
+//	csSleep -> [csBarrier] -> csFutex -> csAsleep -> csAwake
 //	csLock -> csSkip                            (instead, for a BUSY word, when it is time to ask)
 //
 // The store of sleep precedes the kernel's compare, the store of T precedes the load of sleep: one of the two sees
@@ -16,28 +16,41 @@ package model
 const (
 	afterMessage = iota // the message is done
 	afterClaim          // fill
-	afterFull           // sleep until there is room
+	afterFull           // claim has rung, the wait for room rings as well
+	afterWait           // sleep until there is room
 	afterFirst          // begin to wait for room
 	afterRetry          // look for room again at once
+	afterCleanup        // out, and the message is done
 	afterAttach         // the new process is ready
 	afterLeave          // the process that leaves unlocks its slot
 )
 
-// ring begins a ring; without a bell it is over at once.
+// ring begins a ring; without a bell it is over at once. Who rings for others than a producer remembers no episode,
+// and loads the sleep word once.
 func (m *model) ring(s *state, i int, after uint8) {
 	c := &s.claimants[i]
 	c.after, c.pc = after, pcRing
+	if !c.remembers() {
+		c.pc = pcRingAgain
+	}
 	if !m.Bell {
 		m.rung(s, i)
 	}
 }
 
+func (c *claimant) remembers() bool { return c.after < afterCleanup }
+
 func (m *model) stepRing(s *state, i int) {
 	c := &s.claimants[i]
 	switch c.pc {
 	case pcRing:
+		c.pc = pcRingAgain
+		if s.sleep.mode == awake {
+			m.rung(s, i)
+		}
+	case pcRingAgain:
 		d := s.sleep
-		if d.mode == awake || d.episode == c.lastRung {
+		if d.mode == awake || c.remembers() && d.episode == c.lastRung {
 			m.rung(s, i)
 			return
 		}
@@ -47,7 +60,7 @@ func (m *model) stepRing(s *state, i int) {
 		}
 		c.seen, c.pc = d, pcRingWord
 	case pcRingWord:
-		if !m.worthWaking(s.table[index(c.seen.pos)], c.seen) {
+		if !m.worthWaking(m.wordOf(s, i, index(c.seen.pos)), c.seen) {
 			m.rung(s, i)
 			return
 		}
@@ -55,7 +68,7 @@ func (m *model) stepRing(s *state, i int) {
 	case pcRingWake:
 		// A sleeper on its way into the kernel is not there yet: only a wake that arrived settles the episode.
 		woke := m.wakeConsumer(s, c.seen.pos)
-		if woke || m.Mutant == RungUnheeded || m.Mutant == ShortSleepLap {
+		if c.remembers() && woke || m.Mutant == RungUnheeded || m.Mutant == ShortSleepLap {
 			c.lastRung = c.seen.episode
 		}
 		m.rung(s, i)
@@ -91,7 +104,11 @@ func (m *model) rung(s *state, i int) {
 	case afterMessage:
 		m.next(s, i)
 	case afterFull:
+		m.ring(s, i, afterWait)
+	case afterWait:
 		c.after, c.pc = 0, pcWait
+	case afterCleanup:
+		m.next(s, i)
 	case afterFirst:
 		c.after = 0
 		m.prepare(c)
@@ -118,13 +135,23 @@ func (m *model) stepWait(s *state) {
 		m.newEpisode(s)
 		s.sleep = doze{k.r, k.episode, mode}
 		k.pc = csFutex
+		if m.Commit == ByStore && m.Mutant != NoMembarrier {
+			k.pc = csBarrier
+		}
+	case csBarrier:
+		if m.Mutant != Unregistered || k.cell == 0 {
+			m.drain(s, int(k.cell))
+		}
+		if k.cell++; int(k.cell) == len(m.Scripts) {
+			k.cell, k.pc = 0, csFutex
+		}
 	case csFutex:
 		k.pc = csAsleep
 		if s.table[index(k.r)].futexHalf() != k.w.futexHalf() && m.Mutant != WaitWithoutCmp {
 			k.pc = csAwake
 		}
 	case csAwake:
-		s.sleep = doze{}
+		s.sleep = doze{} // its episode stays, and is one of the others from here on
 		k.pc, k.w = csLook, 0
 	case csLock:
 		slot := k.w.owner() - 1

@@ -92,8 +92,8 @@ func (x *explorer) visit(k uint32) {
 // transition names one way from a state to the next.
 type transition struct {
 	kind  kind
-	actor int // claimant, or -1
-	what  string
+	actor int // claimant, -1 the consumer, -2 the asker, -3 the reader
+	what  access
 }
 
 type kind int
@@ -109,8 +109,11 @@ func (m *model) successors(s *state, yield func(*state, transition)) {
 	for i := range m.Scripts {
 		pc := s.claimants[i].pc
 		n := *s
-		if m.stepClaimant(&n, i) {
-			yield(&n, transition{step, i, pcNames[pc]})
+		if !m.blocked(s, i) && m.stepClaimant(&n, i) {
+			yield(&n, transition{step, i, claimantSteps[pc]})
+		}
+		if n = *s; m.drainOne(&n, i) {
+			yield(&n, transition{step, i, access{"late", "store"}})
 		}
 		if pc == pcAsleep {
 			m.asleep(s, i, yield)
@@ -119,20 +122,30 @@ func (m *model) successors(s *state, yield func(*state, transition)) {
 	pc := s.consumer.pc
 	n := *s
 	if m.stepConsumer(&n, 0) {
-		yield(&n, transition{step, -1, csNames[pc]})
+		yield(&n, transition{step, -1, consumerSteps[pc]})
 	}
 	if pc == csRoomLook {
 		n = *s
 		m.stepConsumer(&n, 1)
-		yield(&n, transition{step, -1, "enough is free"})
+		yield(&n, transition{step, -1, consumerSteps[pc]})
 	}
 	if n = *s; pc == csLook && m.mayAsk(s) && m.stepConsumer(&n, 1) {
-		yield(&n, transition{step, -1, csNames[pc] + ", time to ask"})
+		yield(&n, transition{step, -1, consumerSteps[pc]})
 	}
 	if pc == csAsleep && m.Timeouts {
 		n = *s
 		n.consumer.pc = csAwake
-		yield(&n, transition{timeout, -1, "timeout"})
+		yield(&n, transition{timeout, -1, access{word: "timeout"}})
+	}
+	if pc := s.asker.pc; pc != asIdle {
+		n = *s
+		m.stepAsker(&n)
+		yield(&n, transition{step, -2, askerSteps[pc]})
+	}
+	if pc := s.reader.pc; pc != rdIdle {
+		n = *s
+		m.stepReader(&n)
+		yield(&n, transition{step, -3, readerSteps[pc]})
 	}
 	m.events(s, yield)
 }
@@ -142,12 +155,12 @@ func (m *model) asleep(s *state, i int, yield func(*state, transition)) {
 	if m.Timeouts {
 		n := *s
 		n.claimants[i].pc = pcAskTurn
-		yield(&n, transition{timeout, i, "timeout"})
+		yield(&n, transition{timeout, i, access{word: "timeout"}})
 	}
 	if m.message(s, i).Cancel {
 		n := *s
 		m.next(&n, i)
-		yield(&n, transition{event, i, "cancelled"})
+		yield(&n, transition{event, i, access{word: "cancelled"}})
 	}
 }
 
@@ -163,18 +176,29 @@ func (m *model) events(s *state, yield func(*state, transition)) {
 		if s.kills < m.Kills && s.isLocked(slot) && m.unfinished(s, slot) {
 			n := *s
 			m.kill(&n, slot)
-			yield(&n, transition{event, i, "killed"})
+			yield(&n, transition{event, i, access{word: "killed"}})
 		}
 		if s.rebirths < m.Rebirths && !s.isLocked(slot) && m.unfinished(s, slot) {
 			n := *s
 			m.rebirth(&n, slot)
-			yield(&n, transition{event, i, "new process locks the slot"})
+			yield(&n, transition{event, i, access{word: "new process locks the slot"}})
+		}
+		if m.Names && s.reader.pc == rdIdle {
+			n := *s
+			n.reader = reader{pc: rdInstance, slot: slot}
+			yield(&n, transition{event, -3, access{word: "begins"}})
+		}
+		if s.asks < m.Asks && s.asker.pc == asIdle && s.consumer.pc < csTakeLoad {
+			n := *s
+			n.asks++
+			n.asker = asker{pc: asTurn, slot: slot}
+			yield(&n, transition{event, -2, access{word: "begins"}})
 		}
 	}
 	if s.crashes < m.Crashes {
 		n := *s
 		m.crash(&n)
-		yield(&n, transition{event, -1, "killed"})
+		yield(&n, transition{event, -1, access{word: "killed"}})
 	}
 }
 
@@ -191,18 +215,18 @@ func (m *model) unfinished(s *state, slot uint8) bool {
 
 // stepClaimant makes claimant i's next step, and says whether there is one.
 func (m *model) stepClaimant(s *state, i int) bool {
-	switch s.claimants[i].pc {
-	case pcDone, pcDead, pcJoin, pcAsleep:
+	switch pc := s.claimants[i].pc; {
+	case pc <= pcJoin || pc == pcAsleep:
 		return false
-	case pcHint, pcLook, pcHelp, pcNewer, pcTurn, pcRoom, pcTurnLast, pcClaim, pcHelpOwn, pcHeader:
+	case pc <= pcHeader:
 		m.stepClaim(s, i)
-	case pcFill, pcCommit:
+	case pc <= pcCleanup:
 		m.stepCommit(s, i)
-	case pcRing, pcRingWord, pcRingWake:
+	case pc <= pcRingWake:
 		m.stepRing(s, i)
-	case pcSeq, pcFlag, pcTake, pcWait, pcAskTurn, pcAskLock, pcDropTurn, pcGiveTurn:
+	case pc <= pcGiveTurn:
 		m.stepRoom(s, i)
-	case pcSweepHead, pcSweepLook, pcSweepSkip, pcSweepTurn, pcUnlock:
+	default:
 		m.stepRoster(s, i)
 	}
 	return true

@@ -10,7 +10,7 @@ import (
 var largeBounds = flag.Bool("model.large", false, "explore the larger configurations too: minutes, and some gigabytes")
 
 // maxStates is where an exploration gives up; every configuration here ends below it.
-const maxStates = 40_000_000
+const maxStates = 12_000_000
 
 // configurations each leave something out, so that what they have can be explored to the end.
 var configurations = []Config{
@@ -21,6 +21,10 @@ var configurations = []Config{
 	{Name: "two claimants on a slot", Scripts: []Script{Sends(1), Sends(1, 2), Sends(2)}, Slots: []uint8{0, 0, 1}, Kills: 1, Rebirths: 1},
 	{Name: "a slot taken again while the ring turns", Scripts: []Script{Sends(1, 1), Sends(2, 2, 2)}, Kills: 1, Rebirths: 1},
 	{Name: "leaving with a claim forgotten", Scripts: []Script{{{Granules: 1, Drop: true}}, Sends(1), Sends(2)}, Slots: []uint8{0, 0, 1}, Leave: true, Kills: 1},
+	{Name: "leaving with a claim open, the slot taken again", Scripts: []Script{Sends(1), {{Granules: 2, Claim: true}, {Granules: 1}}, Sends(2)}, Slots: []uint8{0, 0, 1}, Leave: true, Rebirths: 1},
+	{Name: "seats read while they change hands", Names: true, Leave: true, Scripts: []Script{Sends(1, 1), Sends(1)}, Kills: 1, Rebirths: 1},
+	{Name: "inner words renewed", Scrub: true, Scripts: []Script{Sends(2, 2), Sends(3, 1)}, Kills: 1, Rebirths: 1},
+	{Name: "store buffers", Buffers: 2, Help: 1, Scripts: []Script{Sends(1, 2), Sends(2, 1)}, Kills: 1},
 
 	{Name: "bell, no timeouts", Bell: true, Scripts: []Script{Sends(1, 2), Sends(2, 1)}},
 	{Name: "bell, aborts, no timeouts", Bell: true, Scripts: []Script{{{Granules: 1, Abort: true}, {Granules: 2}}, {{Granules: 2}, {Granules: 1, Abort: true}}}},
@@ -34,6 +38,10 @@ var configurations = []Config{
 	{Name: "room, aborts, no timeouts", Room: true, Scripts: []Script{Sends(2, 2), {{Granules: 2, Abort: true}, {Granules: 2}}}},
 	{Name: "room, consumer's crash, no timeouts", Room: true, Scripts: []Script{Sends(2, 2), Sends(2, 1)}, Crashes: 1},
 	{Name: "room, kills, a slot taken again", Room: true, Timeouts: true, Scripts: []Script{Sends(2, 1), Sends(3)}, Kills: 1, Rebirths: 1},
+	{Name: "room, every frame takes the turn, kills", Room: true, Timeouts: true, Large: 1, Scripts: []Script{Sends(2), Sends(4)}, Kills: 1, Asks: 1},
+	{Name: "room, no spin, no timeouts", Room: true, NoSpin: true, Scripts: []Script{Sends(2, 2), Sends(2, 1)}},
+	{Name: "room, a closed attachment, no timeouts", Room: true, Leave: true, Scripts: []Script{{{Granules: 1}, {Granules: 1, Try: true}}, Sends(4)}, Slots: []uint8{0, 0}},
+	{Name: "room, release awaited, no timeouts", Room: true, Scripts: []Script{{{Granules: 2}, {Await: true}, {Granules: 2}}, Sends(2, 1)}},
 	{Name: "room and bell, no timeouts", Room: true, Bell: true, Scripts: []Script{Sends(2, 2), Sends(2)}},
 	{Name: "room and bell, consumer's crash, no timeouts", Room: true, Bell: true, Scripts: []Script{Sends(2, 2), Sends(2)}, Crashes: 1},
 	{Name: "room and bell, kills", Room: true, Bell: true, Timeouts: true, Scripts: []Script{Sends(2, 2), Sends(2)}, Kills: 1},
@@ -51,6 +59,11 @@ var largeConfigurations = []Config{
 	{Name: "bell, longer, consumer's crash, no timeouts", Bell: true, Scripts: []Script{Sends(1, 2), Sends(2, 1)}, Crashes: 2},
 	{Name: "bell, kills, slot taken again, consumer's crash", Bell: true, Timeouts: true, Scripts: []Script{Sends(1, 2), Sends(2)}, Kills: 2, Rebirths: 1, Crashes: 1},
 	{Name: "room, three, one large, no timeouts", Room: true, Scripts: []Script{Sends(3), Sends(2), Sends(1)}},
+	{Name: "leaving with a claim open, kills", Scripts: []Script{Sends(1), {{Granules: 2, Claim: true}, {Granules: 1}}, Sends(2)}, Slots: []uint8{0, 0, 1}, Leave: true, Rebirths: 1, Kills: 1},
+	{Name: "three claimants on a slot", Scripts: []Script{Sends(1), Sends(2), Sends(1)}, Slots: []uint8{0, 0, 0}, Kills: 2, Rebirths: 2},
+	{Name: "seats read while they change hands, longer", Names: true, Leave: true, Scripts: []Script{Sends(1, 1), Sends(1)}, Kills: 2, Rebirths: 2},
+	{Name: "room, every frame takes the turn, kills, longer", Room: true, Timeouts: true, Large: 1, Scripts: []Script{Sends(1, 2), Sends(4)}, Kills: 1, Asks: 1},
+	{Name: "room, a closed attachment, three claimants, no timeouts", Room: true, Leave: true, Scripts: []Script{{{Granules: 1, Try: true}}, Sends(4), {{Granules: 2, Claim: true}}}, Slots: []uint8{0, 0, 1}},
 	{Name: "room and bell, longer, no timeouts", Room: true, Bell: true, Scripts: []Script{Sends(2, 2), Sends(2, 1)}},
 	{Name: "room and bell, three, no timeouts", Room: true, Bell: true, Scripts: []Script{Sends(2), Sends(2), Sends(2)}},
 	{Name: "room and bell, kills, longer", Room: true, Bell: true, Timeouts: true, Scripts: []Script{Sends(2, 2), Sends(2, 1)}, Kills: 1},
@@ -65,6 +78,7 @@ func TestProtocol(t *testing.T) {
 	}
 	for _, c := range all {
 		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
 			began := time.Now()
 			r := Explore(c, maxStates)
 			t.Log(r, time.Since(began).Round(time.Millisecond))

@@ -25,6 +25,9 @@ const (
 	QuietTakeover   Mutant = "takeover does not wake room waiters" // whom the dead consumer may have owed a wake
 	ShortSleepLap   Mutant = "sleep position without its high lap" // compared modulo two laps, and settled whatever FUTEX_WAKE says
 	LeaveEarly      Mutant = "leave while a sibling still fills"   // the sweep takes a living claim
+	NameLate        Mutant = "instance raised before pid is 0"     // a reader takes the dead holder's pid for the new one's
+	NoMembarrier    Mutant = "commit by store, no membarrier"      // the commit waits in the buffer while the sleep word is loaded
+	Unregistered    Mutant = "a process that is not registered"    // commits by store, and the membarrier passes it by
 )
 
 // Mutants that are harmless: the rule they leave out is there for speed, or another one suffices.

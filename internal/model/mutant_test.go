@@ -32,9 +32,13 @@ func TestMutants(t *testing.T) {
 		{LostWake, Config{Mutant: EpisodeRestart, Scripts: []Script{Sends(1, 1)}, Bell: true, Crashes: 1}},
 		{LostWake, Config{Mutant: QuietTakeover, Scripts: tight, Room: true, Crashes: 1}},
 		{LostWake, Config{Mutant: ShortSleepLap, Scripts: []Script{Sends(1, 1, 2, 2, 2, 1, 1)}, Bell: true}},
-		{CommitRefused, Config{Mutant: LeaveEarly, Scripts: []Script{Sends(1), Sends(2), Sends(1, 2)}, Slots: []uint8{0, 0, 1}, Leave: true}},
+		{CommitRefused, Config{Mutant: LeaveEarly, Scripts: []Script{Sends(1), {{Granules: 2, Claim: true}}, Sends(1, 2)}, Slots: []uint8{0, 0, 1}, Leave: true}},
+		{Invariant, Config{Mutant: NameLate, Scripts: []Script{Sends(1, 1), Sends(1)}, Names: true, Kills: 1, Rebirths: 1}},
+		{LostWake, Config{Mutant: NoMembarrier, Scripts: []Script{Sends(1), Sends(1)}, Bell: true, Buffers: 2, Commit: ByStore}},
+		{LostWake, Config{Mutant: Unregistered, Scripts: []Script{Sends(1), Sends(1)}, Bell: true, Buffers: 2, Commit: ByStore}},
 	} {
 		t.Run(string(mutant.Mutant), func(t *testing.T) {
+			t.Parallel()
 			began := time.Now()
 			r := Explore(mutant.Config, maxStates)
 			t.Log(r, time.Since(began).Round(time.Millisecond))
@@ -56,6 +60,7 @@ func TestHarmless(t *testing.T) {
 		{Mutant: ReloadBeforeSkip, Scripts: two, Kills: 1, Rebirths: 1},
 	} {
 		t.Run(string(c.Mutant), func(t *testing.T) {
+			t.Parallel()
 			r := Explore(c, maxStates)
 			t.Log(r)
 			expect(t, r, "")

@@ -119,8 +119,9 @@ func (m *model) faulty(s *state) (lines []string) {
 }
 
 func (t transition) String() string {
+	who := [...]string{"reader", "asker", "consumer"}
 	if t.actor < 0 {
-		return "consumer: " + t.what
+		return who[t.actor+len(who)] + ": " + t.what.String()
 	}
 	return fmt.Sprintf("claimant %d: %s", t.actor, t.what)
 }

@@ -3,13 +3,15 @@ package model
 // Waiting for space. A claimant that finds the ring full:
 //
 //	full -> ring -> pcSeq -> pcFlag -> claim again -+-> claimed ... [pcGiveTurn]
-//	                                                +-> full -> ring -> pcWait -> pcAsleep
-//	claim again <- [pcTake] <- woken <-----------------------------------------------+
+//	                                                +-> full -> ring, ring -> pcWait -> pcAsleep
+//	claim again <- [pcTake] <- woken <------------------------------------------------------+
 //
 // The order of pcSeq and pcFlag is the point: a consumer that takes the flag bumps roomSeq afterwards, so a sequence loaded
 // before the flag was set is out of date by the time the flag is gone. The consumer, after each store of head:
 //
 //	csRoomFlag -> csRoomLook -> csRoomSwap -> csRoomSeq -> csRoomWake
+//
+// Who waits for the release of what it sent has pcReleased in the place of the claim, which does not ring.
 
 // full is where claim ends without room.
 func (m *model) full(s *state, i int) {
@@ -33,9 +35,19 @@ func (m *model) full(s *state, i int) {
 func (m *model) prepare(c *claimant) {
 	c.t, c.w = 0, 0
 	c.flags &^= limited
+	c.flags |= entered
 	c.pc = pcSeq
 	if m.Mutant == SeqAfterFlag {
 		c.pc = pcFlag
+	}
+}
+
+// again repeats what did not succeed for want of room.
+func (m *model) again(s *state, i int) {
+	c := &s.claimants[i]
+	m.restart(c)
+	if m.message(s, i).Await {
+		c.pc = pcReleased
 	}
 }
 
@@ -46,7 +58,7 @@ func (m *model) stepRoom(s *state, i int) {
 		c.flags |= seqFresh
 		c.pc = pcFlag
 		if m.Mutant == SeqAfterFlag {
-			m.restart(c)
+			m.again(s, i)
 		}
 	case pcFlag:
 		s.roomWaiters = 1
@@ -57,23 +69,39 @@ func (m *model) stepRoom(s *state, i int) {
 		case NoRecheck:
 			c.pc = pcWait
 		default:
-			m.restart(c)
+			m.again(s, i)
+		}
+	case pcReleased:
+		switch {
+		case s.head >= c.pos:
+			m.next(s, i)
+		case c.is(waiting):
+			m.ring(s, i, afterWait)
+		default:
+			m.prepare(c)
 		}
 	case pcTake:
 		if s.turn == 0 {
 			s.turn = uint8(i + 1)
+		}
+		c.flags &^= took
+		if s.turn == uint8(i+1) {
 			c.flags |= took
 		}
-		m.restart(c)
+		m.loop(s, i)
 	case pcWait:
 		c.t, c.w = 0, 0
 		c.flags &^= limited
+		if m.isClosed(s, i) {
+			m.shut(s, i)
+			return
+		}
 		c.pc = pcAsleep
 		if !c.is(seqFresh) {
 			m.roomWoken(s, i)
 		}
 	case pcAskTurn:
-		if s.turn == 0 || s.turn == uint8(i+1) {
+		if s.turn == 0 || m.slot(int(s.turn-1)) == m.slot(i) {
 			m.roomWoken(s, i)
 			return
 		}
@@ -93,57 +121,105 @@ func (m *model) stepRoom(s *state, i int) {
 			s.turn = 0
 		}
 		c.flags &^= took
-		if c.after != afterClaim {
-			m.next(s, i)
-			return
-		}
-		c.after, c.pc = 0, pcFill
+		m.turnGiven(s, i)
 	}
 }
 
-// roomWoken looks again, whatever ended the wait, at first without the flag; a large frame takes the turn before that.
+// turnGiven returns from the wait for room.
+func (m *model) turnGiven(s *state, i int) {
+	c := &s.claimants[i]
+	c.flags &^= entered
+	if c.after != afterClaim {
+		m.next(s, i)
+		return
+	}
+	c.after, c.pc = 0, pcFill
+}
+
+// roomWoken looks again, whatever ended the wait; a large frame takes the turn before that.
 func (m *model) roomWoken(s *state, i int) {
 	c := &s.claimants[i]
 	c.cell = 0
 	c.flags &^= seqFresh | waiting
-	m.restart(c)
-	if !c.is(took) && m.message(s, i).Granules >= large {
+	if msg := m.message(s, i); !msg.Await && msg.Granules >= m.Large {
+		m.restart(c)
 		c.pc = pcTake
+		return
+	}
+	m.loop(s, i)
+}
+
+// loop begins a pass: with a look without the flag, unless there is no point in spinning.
+func (m *model) loop(s *state, i int) {
+	m.again(s, i)
+	if m.NoSpin {
+		m.prepare(&s.claimants[i])
 	}
 }
 
 // stepWakeRoom is the consumer's half. How the consumer estimates what is free when the ring is not empty is left
-// open (choice): it must be right to wake then, and right not to.
+// open (choice): it must be right to wake then, and right not to. The ring compares the hint with head, which lags.
 func (m *model) stepWakeRoom(s *state, choice int) {
 	k := &s.consumer
 	switch k.pc {
 	case csRoomFlag:
-		k.pc = csLook
+		m.released(s)
 		if s.roomWaiters != 0 {
 			k.pc = csRoomLook
 		}
 	case csRoomLook:
 		k.pc = csRoomSwap
-		if choice == 0 && m.age(s.table[index(k.r)], k.r) == current {
-			k.pc = csLook
+		if choice == 0 && m.age(s.table[index(s.head)], s.head) == current {
+			m.released(s)
 		}
 	case csRoomSwap:
-		s.roomWaiters = 0
-		k.pc = csRoomSeq
-	case csRoomSeq:
-		for i := range m.Scripts {
-			s.claimants[i].flags &^= seqFresh
+		if k.pc = csRoomSeq; s.roomWaiters == 0 {
+			m.released(s)
 		}
-		k.pc = csRoomWake
+		s.roomWaiters = 0
+	case csRoomSeq, csTakeSeq:
+		m.newRoomSeq(s)
+		k.pc++
 	case csRoomWake:
-		for i := range m.Scripts {
-			if c := &s.claimants[i]; c.pc == pcAsleep {
-				m.roomWoken(s, i)
-				if m.Mutant == WakeOneWaiter {
-					break
-				}
+		m.wakeRoom(s)
+		m.released(s)
+	case csTakeWake:
+		m.wakeRoom(s)
+		k.pc = csLook
+	}
+}
+
+func (m *model) newRoomSeq(s *state) {
+	for i := range m.Scripts {
+		s.claimants[i].flags &^= seqFresh
+	}
+}
+
+func (m *model) wakeRoom(s *state) {
+	for i := range m.Scripts {
+		if c := &s.claimants[i]; c.pc == pcAsleep {
+			m.roomWoken(s, i)
+			if m.Mutant == WakeOneWaiter {
+				break
 			}
 		}
-		k.pc = csLook
+	}
+}
+
+// stepAsker is a question whether a slot is alive, from the consumer's process: it gives a dead one's turn back.
+func (m *model) stepAsker(s *state) {
+	a := &s.asker
+	switch a.pc {
+	case asTurn:
+		a.turn, a.pc = s.turn, asLock
+	case asLock:
+		if a.pc = asDrop; s.isLocked(a.slot) || a.turn == 0 || m.slot(int(a.turn-1)) != a.slot {
+			*a = asker{}
+		}
+	case asDrop:
+		if s.turn == a.turn {
+			s.turn = 0
+		}
+		*a = asker{}
 	}
 }

@@ -1,50 +1,97 @@
 package model
 
-// Processes come and go. A kill takes all claimants of a slot, and the kernel frees its byte; an attach locks it and
-// sweeps:
+// Processes come and go. A kill takes all claimants of a slot, and the kernel frees its byte; an attach locks it, signs on
+// and sweeps:
 //
-//	pcSweepHead -> pcSweepLook -+-> BUSY{me}: pcSweepSkip -> pcSweepLook
-//	     ^                      +-> newer: again from head
-//	     +----------------------+-> older: [pcSweepTurn] -> ring -> ready
+//	[pcUnname -> pcInstance -> pcName] -> pcSweepHead -> pcSweepLook -+-> BUSY{me}: pcSweepSkip -> pcSweepLook
+//	                                          ^                       +-> newer, or scrubbed: pcSweepNewer -> pcSweepLook
+//	                                          +-----------------------+-> older: [pcSweepTurn, pcSweepGive] -> ring -> ready
 //
-// Leaving is the same sweep, then pcUnlock.
+// Closing an attachment tells those who wait for room; the last one out signs off, sweeps and unlocks:
+//
+//	[pcCloseSeq -> pcCloseWake] -> [pcSignOff] -> pcSweepHead ... -> ring -> pcUnlock
 
 func (m *model) stepRoster(s *state, i int) {
 	c := &s.claimants[i]
+	slot := m.slot(i)
 	switch c.pc {
+	case pcUnname:
+		s.pid[slot], c.pc = 0, pcInstance
+		if m.Mutant == NameLate {
+			c.pc = pcName
+		}
+	case pcInstance:
+		s.instance[slot]++
+		c.pc = pcName
+		if m.Mutant == NameLate {
+			c.pc = pcUnname
+		}
+	case pcName:
+		s.pid[slot], c.pc = s.instance[slot], pcSweepHead
+		m.signedOn(s, i)
 	case pcSweepHead:
 		c.t, c.pc = s.head, pcSweepLook
 	case pcSweepLook:
 		w := s.table[index(c.t)]
 		switch a := m.age(w, c.t); {
-		case a == newer:
-			c.pc = pcSweepHead
 		case a == older:
 			c.t = 0
 			m.swept(s, i)
+		case a == newer || !valid(w, c.t):
+			c.pc = pcSweepNewer
 		case w.state() == busy && w.owner() == m.owner(i):
 			c.w, c.pc = w, pcSweepSkip
 		default:
 			c.t += w.granules()
 		}
+	case pcSweepNewer:
+		if s.head <= c.t {
+			m.fail(Corrupt, "sweep of %d sees a newer tag, or what does not fit, at %d, head %d", i, c.t, s.head)
+		}
+		c.t, c.pc = s.head, pcSweepLook
 	case pcSweepSkip:
 		if at := &s.table[index(c.t)]; *at == c.w {
 			*at = at.with(skip)
+			c.t += c.w.granules()
 		}
-		c.t, c.w, c.pc = c.t+c.w.granules(), 0, pcSweepLook
+		c.w, c.pc = 0, pcSweepLook
 	case pcSweepTurn:
-		if s.turn != 0 && m.slot(int(s.turn-1)) == m.slot(i) && m.Mutant != TurnForever {
-			s.turn = 0
+		if s.turn != 0 && m.slot(int(s.turn-1)) == slot && m.Mutant != TurnForever {
+			c.cell, c.pc = s.turn, pcSweepGive
+			return
 		}
 		m.ring(s, i, c.after)
+	case pcSweepGive:
+		if s.turn == c.cell {
+			s.turn = 0
+		}
+		c.cell = 0
+		m.ring(s, i, c.after)
+	case pcCloseSeq:
+		m.newRoomSeq(s)
+		c.pc = pcCloseWake
+	case pcCloseWake:
+		m.wakeRoom(s)
+		m.lastOut(s, i)
+	case pcSignOff:
+		s.pid[slot], c.pc = 0, pcSweepHead
 	case pcUnlock:
-		s.locked &^= 1 << m.slot(i)
+		s.locked &^= 0x11 << slot
 		for j := range m.Scripts {
-			if m.slot(j) == m.slot(i) {
-				s.claimants[j].flags &^= dropped
+			if m.slot(j) == slot && int(s.claimants[j].msg) < len(m.Scripts[j]) {
+				s.claimants[j].pc = pcDead // what it had still to send is for the next process
 			}
 		}
-		c.pc = pcDone
+		if c.pc == pcUnlock {
+			c.pc = pcDone
+		}
+	}
+}
+
+// signedOn is where a joining process sweeps.
+func (m *model) signedOn(s *state, i int) {
+	if m.Mutant == NoSweep {
+		m.swept(s, i)
 	}
 }
 
@@ -60,37 +107,108 @@ func (m *model) swept(s *state, i int) {
 // attached lets the process's claimants begin.
 func (m *model) attached(s *state, i int) {
 	for j := range m.Scripts {
-		if m.slot(j) != m.slot(i) {
-			continue
-		}
-		c := &s.claimants[j]
-		c.pc = pcHint
-		if int(c.msg) == len(m.Scripts[j]) {
-			m.finish(s, j)
+		if m.slot(j) == m.slot(i) {
+			m.start(s, j)
 		}
 	}
 }
 
-// finish ends a claimant's script; the last one of a process leaves, if the run has it so.
+// isClosed says whether the claimant's attachment was closed, which its process alone knows.
+func (m *model) isClosed(s *state, i int) bool { return s.locked>>m.slot(i)&0x10 != 0 }
+
+// finish ends a claimant's script. The first one of a process that is done closes the attachment, if the run has it so
+// and the others are at rest: done, between two messages, with an open claim, or in a wait for room.
 func (m *model) finish(s *state, i int) {
 	c := &s.claimants[i]
-	c.pos, c.head, c.lastRung = 0, 0, 0
+	c.pos, c.head, c.hinted, c.lastRung = 0, 0, 0, 0
 	c.pc = pcDone
+	if m.isClosed(s, i) {
+		m.lastOut(s, i)
+		return
+	}
 	if !m.Leave || !s.isLocked(m.slot(i)) {
 		return
 	}
 	for j := range m.Scripts {
-		if m.slot(j) == m.slot(i) && s.claimants[j].pc != pcDone && m.Mutant != LeaveEarly {
+		if j != i && m.slot(j) == m.slot(i) && !m.atRest(s, j) {
 			return
 		}
 	}
+	s.locked |= 0x10 << m.slot(i)
+	if m.Room {
+		c.pc = pcCloseSeq
+		return
+	}
+	m.lastOut(s, i)
+}
+
+func (m *model) atRest(s *state, j int) bool {
+	c := &s.claimants[j]
+	switch {
+	case c.pc == pcDone:
+		return true
+	case c.lateAt[0] != 0:
+		return false
+	}
+	return c.pc == pcHint || m.isOpen(s, j)
+}
+
+// isOpen says whether a claimant keeps the slot: it waits for room, or a claim of it is in its caller's hands.
+func (m *model) isOpen(s *state, j int) bool {
+	c := &s.claimants[j]
+	if c.pc == pcDone || c.pc == pcDead || c.pc == pcJoin || c.pc >= pcUnname {
+		return false
+	}
+	if c.is(entered) {
+		return true
+	}
+	return m.message(s, j).isClaim() &&
+		(c.pc >= pcFill && c.pc <= pcCleanup || c.pc >= pcRing && c.pc <= pcRingWake && (c.after == afterMessage || c.after == afterCleanup))
+}
+
+// shut ends the script of a claimant that finds its attachment closed.
+func (m *model) shut(s *state, i int) {
+	c := &s.claimants[i]
+	if c.is(took) {
+		c.after, c.pc = afterMessage, pcGiveTurn // and next finds it closed
+		return
+	}
+	c.t, c.w, c.cell, c.seen, c.after, c.flags = 0, 0, 0, doze{}, 0, 0
+	c.pos, c.head, c.hinted, c.lastRung = 0, 0, 0, 0
+	c.pc = pcDone
+	m.lastOut(s, i)
+}
+
+// lastOut leaves the ring once nothing of the process is open.
+func (m *model) lastOut(s *state, i int) {
+	s.claimants[i].pc = pcDone
+	for j := range m.Scripts {
+		if m.slot(j) != m.slot(i) {
+			continue
+		}
+		if pc := s.claimants[j].pc; pc == pcSignOff || pc >= pcSweepHead && pc <= pcUnlock && s.claimants[j].after == afterLeave {
+			return // it does so already
+		}
+		if m.isOpen(s, j) && m.Mutant != LeaveEarly {
+			return
+		}
+	}
+	c := &s.claimants[i]
 	c.pc, c.after = pcSweepHead, afterLeave
+	if m.Names {
+		c.pc = pcSignOff
+	}
 }
 
 // kill ends the process in a slot. Its claimants' locals are gone, what they wrote stays.
 func (m *model) kill(s *state, slot uint8) {
 	s.kills++
-	s.locked &^= 1 << slot
+	for i := range m.Scripts {
+		if m.slot(i) == slot {
+			m.drain(s, i)
+		}
+	}
+	s.locked &^= 0x11 << slot
 	for i := range m.Scripts {
 		if m.slot(i) != slot {
 			continue
@@ -99,7 +217,7 @@ func (m *model) kill(s *state, slot uint8) {
 		dead := claimant{pc: pcDead, committed: c.committed, delivered: c.delivered, released: c.released}
 		if s.rebirths < m.Rebirths {
 			dead.msg = c.msg
-			if int(c.msg) < len(m.Scripts[i]) && c.pc >= pcHint && c.pc < pcSweepHead {
+			if int(c.msg) < len(m.Scripts[i]) && c.pc >= pcHint && c.pc < pcUnname {
 				dead.msg++ // the message at hand dies with its sender
 			}
 		}
@@ -118,12 +236,18 @@ func (m *model) rebirth(s *state, slot uint8) {
 		}
 		c := &s.claimants[i]
 		c.pc = pcJoin
-		if first {
-			first = false
-			c.pc, c.after = pcSweepHead, afterAttach
-			if m.Mutant == NoSweep {
-				m.swept(s, i)
-			}
+		if !first {
+			continue
+		}
+		first = false
+		c.pc, c.after = pcSweepHead, afterAttach
+		switch {
+		case m.Names && m.Mutant == NameLate:
+			c.pc = pcInstance
+		case m.Names:
+			c.pc = pcUnname
+		default:
+			m.signedOn(s, i)
 		}
 	}
 }
@@ -132,9 +256,10 @@ func (m *model) rebirth(s *state, slot uint8) {
 // may be delivered again.
 func (m *model) crash(s *state) {
 	s.crashes++
+	s.asker = asker{}
 	s.consumer = consumer{pc: csTakeHead}
 	if m.Bell {
-		s.consumer.pc = csTakeSleep
+		s.consumer.pc = csTakeLoad
 	}
 	for i := range m.Scripts {
 		s.claimants[i].delivered = s.claimants[i].released
@@ -144,13 +269,31 @@ func (m *model) crash(s *state) {
 func (m *model) stepTakeover(s *state) {
 	k := &s.consumer
 	switch k.pc {
+	case csTakeLoad:
+		k.pc = csTakeSleep
 	case csTakeSleep:
 		s.sleep = doze{}
 		k.pc = csTakeHead
 	case csTakeHead:
 		k.r, k.pc = s.head, csLook
 		if m.Room && m.Mutant != QuietTakeover {
-			k.pc = csRoomSeq
+			k.pc = csTakeSeq
 		}
+	}
+}
+
+// stepReader reads a seat as statistics do: what it believes must be of one process.
+func (m *model) stepReader(s *state) {
+	o := &s.reader
+	switch o.pc {
+	case rdInstance:
+		o.instance, o.pc = s.instance[o.slot], rdPID
+	case rdPID:
+		o.pid, o.pc = s.pid[o.slot], rdAgain
+	case rdAgain:
+		if s.instance[o.slot] == o.instance && o.pid != 0 && o.pid != o.instance {
+			m.fail(Invariant, "a reader takes pid %d for that of instance %d", o.pid, o.instance)
+		}
+		*o = reader{}
 	}
 }

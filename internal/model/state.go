@@ -19,15 +19,25 @@ type state struct {
 	roomWaiters uint8    // set by waiters, swapped to 0 by the consumer
 	turn        uint8    // claimant+1 that a large frame waits for, 0 = nobody
 
-	locked uint8 // the kernel's: bit per slot whose byte is locked
+	locked uint8 // the kernel's: bit per slot whose byte is locked; from bit 4 on, see closed
+
+	instance, pid [maxClaimants]uint8 // the roster, per slot; a process's pid is the instance that it took
 
 	consumer  consumer
 	claimants [maxClaimants]claimant
+	asker     asker
+	reader    reader
 
 	// Spent budget of events.
-	kills, rebirths, crashes uint8
-	believedDead             uint8 // mutant: slots once seen unlocked
+	kills, rebirths, crashes, asks uint8
+	believedDead                   uint8 // mutant: slots once seen unlocked
 }
+
+// asker is a goroutine of the consumer's process that asks whether a slot is alive.
+type asker struct{ pc, slot, turn uint8 }
+
+// reader reads a seat of the roster.
+type reader struct{ pc, slot, instance, pid uint8 }
 
 // doze is the sleep word: where the consumer sleeps, in which episode, in which mode.
 type doze struct{ pos, episode, mode uint8 }
@@ -42,8 +52,8 @@ const (
 type consumer struct {
 	pc      uint8
 	r       uint8 // position of the next record
-	batch   uint8 // records since head was last stored
-	cell    uint8 // payload cell to be read next
+	batch   uint8 // records of this Poll
+	cell    uint8 // payload cell to be read next, inner word to be scrubbed, claimant to run a barrier
 	value   uint8 // first cell of the record being read
 	episode uint8
 	w       word // the word seen at r
@@ -51,7 +61,9 @@ type consumer struct {
 
 // claimant holds one claimant's locals: one goroutine of the process that holds the slot.
 type claimant struct {
-	w        word  // the word seen at t
+	w        word    // the word seen at t
+	late     [2]word // stores on their way to memory, the older first
+	lateAt   [2]uint8
 	pc       uint8 // next step
 	msg      uint8 // index of the message at hand in its script
 	t        uint8 // position looked at, then start of the claim
@@ -75,50 +87,8 @@ const (
 	waiting              // has set roomWaiters and is looking again
 	took                 // holds the turn, as far as it knows
 	seqFresh             // the roomSeq it loaded is still the current one
-	dropped              // has left a claim behind, neither committed nor aborted
+	entered              // waits for room, or has waited in this call: the slot stays
 )
-
-// The steps of a claimant, named by the access they make.
-const (
-	pcDone      = iota // script at its end
-	pcDead             // killed
-	pcJoin             // process starting: a sibling sweeps
-	pcHint             // t = max(hint, pos, head)
-	pcLook             // w = T[t]
-	pcHelp             // hint = t
-	pcNewer            // head, after a newer tag
-	pcTurn             // turn
-	pcRoom             // head, because the cached one leaves too little room
-	pcTurnLast         // turn once more, with the new head
-	pcClaim            // CAS T[t]: PAD or BUSY
-	pcHelpOwn          // hint = end of the own claim
-	pcHeader           // mutant: header by plain store
-	pcFill             // one payload cell
-	pcCommit           // CAS T[t]: COMMIT or SKIP
-	pcRing             // sleep
-	pcRingWord         // T[sleep.pos]
-	pcRingWake         // FUTEX_WAKE(T[sleep.pos], 1)
-	pcSeq              // roomSeq
-	pcFlag             // roomWaiters = 1
-	pcTake             // CAS turn: 0 -> me
-	pcWait             // FUTEX_WAIT(roomSeq): compare and sleep
-	pcAsleep           // in the kernel
-	pcAskTurn          // after a timeout: turn
-	pcAskLock          // its holder's byte
-	pcDropTurn         // CAS turn: dead holder -> 0
-	pcGiveTurn         // CAS turn: me -> 0
-	pcSweepHead        // attach and leave: head
-	pcSweepLook        // T[t]
-	pcSweepSkip        // CAS T[t]: BUSY{me} -> SKIP
-	pcSweepTurn        // CAS turn: my slot -> 0
-	pcUnlock           // leave: unlock the byte
-)
-
-var pcNames = [...]string{"done", "dead", "join", "load hint", "load T[t]", "store hint", "load head (newer tag)",
-	"load turn", "load head (room)", "load turn again", "CAS T[t] (claim)", "store hint (own)", "store T[t]", "fill cell", "CAS T[t] (commit/abort)", "ring: load sleep",
-	"ring: load T[sleep]", "ring: FUTEX_WAKE", "load roomSeq", "store roomWaiters=1", "CAS turn (take)", "FUTEX_WAIT roomSeq",
-	"asleep for room", "timeout: load turn", "timeout: ask lock", "timeout: CAS turn (dead)", "CAS turn (give back)",
-	"sweep: load head", "sweep: load T[t]", "sweep: CAS T[t] to SKIP", "sweep: CAS turn", "unlock slot"}
 
 // begin is the state before the first step: every slot attached, nothing claimed.
 func (m *model) begin() state {
@@ -128,6 +98,7 @@ func (m *model) begin() state {
 		c := &s.claimants[i]
 		s.locked |= 1 << m.slot(i)
 		c.pos, c.head, c.hinted = m.Start, m.Start, m.Start
+		s.instance[m.slot(i)], s.pid[m.slot(i)] = 1, 1
 		c.pc = pcHint
 	}
 	return s

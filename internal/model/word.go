@@ -20,8 +20,10 @@ const padOwner = 7
 // so a word that was never written has an older tag than every lap.
 type word uint16
 
+const tagShift = 2
+
 func makeWord(state uint8, pos uint8, owner uint8, granules uint8) word {
-	return word(state) | word(tagOf(pos))<<2 | word(owner)<<7 | word(granules)<<10
+	return word(state) | word(tagOf(pos))<<tagShift | word(owner)<<7 | word(granules)<<10
 }
 
 func (w word) state() uint8    { return uint8(w) & 3 }
