@@ -116,17 +116,20 @@ var consumerSteps = [...]access{
 	csTakeWake: {"wake", "episode"},
 }
 
-// The steps of a question whether a slot is alive, and of a look at a seat.
+// The steps of a question whether a slot is alive.
 const (
 	asIdle = iota
 	asTurn // turn
 	asLock // the slot's byte
 	asDrop // CAS turn: the slot's -> 0
+)
 
-	rdIdle     = 0
-	rdInstance = 1 // instance
-	rdPID      = 2 // pid
-	rdAgain    = 3 // instance, once more
+// The steps of a look at a seat.
+const (
+	rdIdle     = iota
+	rdInstance // instance
+	rdPID      // pid
+	rdAgain    // instance, once more
 )
 
 var (
