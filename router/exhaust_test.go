@@ -32,14 +32,6 @@ func play(t *testing.T, role, arg string, attr *syscall.SysProcAttr) {
 	}
 }
 
-// again is the test binary as a worker, for roles.
-func again(role, arg string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, argEnv+"="+arg)
-	cmd.Stderr = os.Stderr
-	return cmd
-}
-
 // steady is a router of a role that has to go on whatever happens around it.
 type steady struct {
 	*Router

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -366,14 +365,6 @@ func (v *life) sendItself() error {
 
 func diaryPath(dir string, serial uint32) string {
 	return filepath.Join(dir, fmt.Sprint("diary", serial))
-}
-
-// again is the test binary in a role, from within a role.
-func again(role, arg string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, argEnv+"="+arg, "GOMAXPROCS=1")
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	return cmd
 }
 
 // workerArg is a worker's role's; the token is empty for one that was launched.

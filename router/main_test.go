@@ -122,6 +122,14 @@ func command(t testing.TB, role, arg string) *exec.Cmd {
 	return cmd
 }
 
+// again is the test binary as a worker, for roles that start others.
+func again(role, arg string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
+	cmd.Env = append(os.Environ(), roleEnv+"="+role, argEnv+"="+arg, "GOMAXPROCS=1")
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
 // guard is the frame of every test: at its end no segment was found damaged, and
 // there are as many descriptors as at its beginning.
 func guard(t testing.TB) {
