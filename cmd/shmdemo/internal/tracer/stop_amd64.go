@@ -1,0 +1,287 @@
+package tracer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A sleeper decides what happens while the victim's main thread sleeps in the kernel. It returns
+// true to give up waiting for a stop.
+type sleeper func(call sleeping) (bool, error)
+
+// sleeping says where the main thread sleeps.
+type sleeping struct {
+	number   int     // of the syscall
+	after    uintptr // the instruction that it returns to
+	switches int     // how often the thread has slept so far: equal as long as it is the same sleep
+}
+
+const (
+	// Looks for a stop with nothing but a yield between them: enough for a victim that goes from one
+	// breakpoint to the next.
+	eagerLooks = 40
+	// After these, looks are this far apart.
+	lookInterval = 20 * time.Microsecond
+)
+
+// await waits for the victim's next stop and returns the signal that made it.
+func (v *Victim) await(asleep sleeper) (unix.Signal, error) {
+	var since time.Time
+	for n := 0; ; n++ {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(v.PID, &status, unix.WNOHANG|unix.WALL, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return 0, fmt.Errorf("tracer: wait4 of %d: %w", v.PID, err)
+		case pid == v.PID && status.Stopped():
+			v.state = stopped
+			return status.StopSignal(), nil
+		case pid == v.PID:
+			return 0, v.ended(status)
+		case n < eagerLooks:
+			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+			continue
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		enough, err := v.lookAsleep(since, asleep)
+		if enough || err != nil {
+			return 0, err
+		}
+		unix.Nanosleep(&unix.Timespec{Nsec: int64(lookInterval)}, nil)
+	}
+}
+
+// lookAsleep sees what a victim does that does not stop.
+func (v *Victim) lookAsleep(since time.Time, asleep sleeper) (enough bool, err error) {
+	state, switches, err := v.thread()
+	if err != nil {
+		return false, err
+	}
+	switch state {
+	case 'Z', 'X': // its end is told once the other threads are reaped, which is up to us for those that we trace
+		return false, v.reapFrozen()
+	case 'S':
+		call, ok := v.sleepingIn()
+		if _, again, err := v.thread(); ok && err == nil && again == switches && asleep != nil {
+			call.switches = switches
+			if enough, err := asleep(call); enough || err != nil {
+				return enough, err
+			}
+		}
+	}
+	if time.Since(since) > v.t.Patience {
+		return false, fmt.Errorf("%w: victim %d, state %c, after %v", ErrStuck, v.PID, state, v.t.Patience)
+	}
+	return false, nil
+}
+
+// thread returns the main thread's state, R, S, D, t, Z ..., and how often it went to sleep.
+func (v *Victim) thread() (state byte, switches int, err error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(v.PID) + "/status")
+	if err != nil {
+		return 0, 0, fmt.Errorf("tracer: %w", err)
+	}
+	for line := range bytes.Lines(b) {
+		if rest, ok := bytes.CutPrefix(line, []byte("State:\t")); ok {
+			state = rest[0]
+		}
+		if rest, ok := bytes.CutPrefix(line, []byte("voluntary_ctxt_switches:\t")); ok {
+			switches, err = strconv.Atoi(string(bytes.TrimSpace(rest)))
+		}
+	}
+	return state, switches, err
+}
+
+// sleepingIn tells where in the kernel the main thread sleeps, if it does.
+func (v *Victim) sleepingIn() (sleeping, bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(v.PID) + "/syscall")
+	f := bytes.Fields(b)
+	if err != nil || len(f) < 9 { // "running", or "-1 sp pc" of a stop or a page fault
+		return sleeping{}, false
+	}
+	number, err := strconv.Atoi(string(f[0]))
+	pc, err2 := strconv.ParseUint(string(f[8]), 0, 64)
+	if err != nil || err2 != nil || number < 0 {
+		return sleeping{}, false
+	}
+	return sleeping{number: number, after: v.here(pc)}, true
+}
+
+// arm sets a breakpoint. The victim is stopped, here and in the following.
+func (v *Victim) arm(at uint64) error {
+	if _, ok := v.armed[at]; ok {
+		return nil
+	}
+	word, err := v.peek(at)
+	if err != nil {
+		return err
+	}
+	const int3 = 0xcc
+	if err := v.poke(at, word&^0xff|int3); err != nil {
+		return err
+	}
+	v.armed[at] = word
+	return nil
+}
+
+// disarm takes a breakpoint away.
+func (v *Victim) disarm(at uint64) error {
+	word, ok := v.armed[at]
+	if !ok {
+		return nil
+	}
+	// Another breakpoint may stand in the same word: only the first byte is ours.
+	now, err := v.peek(at)
+	if err != nil {
+		return err
+	}
+	delete(v.armed, at)
+	return v.poke(at, now&^0xff|word&0xff)
+}
+
+func (v *Victim) peek(at uint64) (uint64, error) {
+	var b [8]byte
+	if _, err := unix.PtracePeekText(v.PID, uintptr(at), b[:]); err != nil {
+		return 0, fmt.Errorf("tracer: PTRACE_PEEKTEXT at %#x: %w", at, err)
+	}
+	return binary.LittleEndian.Uint64(b[:]), nil
+}
+
+func (v *Victim) poke(at, word uint64) error {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], word)
+	if _, err := unix.PtracePokeText(v.PID, uintptr(at), b[:]); err != nil {
+		return fmt.Errorf("tracer: PTRACE_POKETEXT at %#x: %w", at, err)
+	}
+	return nil
+}
+
+func (v *Victim) registers() (r unix.PtraceRegs, err error) {
+	if err = unix.PtraceGetRegs(v.PID, &r); err != nil {
+		err = fmt.Errorf("tracer: PTRACE_GETREGSET: %w", err)
+	}
+	return r, err
+}
+
+func (v *Victim) setRegisters(r *unix.PtraceRegs) error {
+	if err := unix.PtraceSetRegs(v.PID, r); err != nil {
+		return fmt.Errorf("tracer: PTRACE_SETREGSET: %w", err)
+	}
+	return nil
+}
+
+// cont lets the victim run, with a signal.
+func (v *Victim) cont(sig unix.Signal) error {
+	if err := unix.PtraceCont(v.PID, int(sig)); err != nil {
+		return fmt.Errorf("tracer: PTRACE_CONT: %w", err)
+	}
+	v.state = running
+	return nil
+}
+
+// step executes one instruction. Signals wait.
+func (v *Victim) step(asleep sleeper) error {
+	for {
+		if err := unix.PtraceSingleStep(v.PID); err != nil {
+			return fmt.Errorf("tracer: PTRACE_SINGLESTEP: %w", err)
+		}
+		v.state = running
+		sig, err := v.await(asleep)
+		if err != nil || sig == unix.SIGTRAP {
+			return err
+		}
+		v.keep(sig)
+	}
+}
+
+// keep keeps a signal for later, unless Stop has sent it.
+func (v *Victim) keep(sig unix.Signal) {
+	if sig == unix.SIGSTOP && v.swallow > 0 {
+		v.swallow--
+		return
+	}
+	v.pending = append(v.pending, sig)
+}
+
+// run lets the victim go on to the next breakpoint, and returns its address. Signals are passed on.
+func (v *Victim) run(asleep sleeper) (at uint64, err error) {
+	if v.state == stopped {
+		if err := v.leave(asleep); err != nil {
+			return 0, err
+		}
+	}
+	for _, sig := range v.pending {
+		if err := unix.Tgkill(v.PID, v.PID, sig); err != nil {
+			return 0, fmt.Errorf("tracer: tgkill: %w", err)
+		}
+	}
+	v.pending = v.pending[:0]
+	var sig unix.Signal
+	for {
+		if v.state == stopped {
+			if err := v.cont(sig); err != nil {
+				return 0, err
+			}
+		}
+		if sig, err = v.await(asleep); err != nil || v.state != stopped {
+			return 0, err
+		}
+		switch sig {
+		case unix.SIGTRAP:
+			r, err := v.registers()
+			if err != nil {
+				return 0, err
+			}
+			if _, ok := v.armed[r.Rip-1]; ok {
+				r.Rip--
+				return r.Rip, v.setRegisters(&r)
+			}
+		case unix.SIGSTOP:
+			if v.swallow > 0 {
+				v.swallow--
+				sig = 0
+			}
+		}
+	}
+}
+
+// leave executes the instruction that the victim is stopped at, if a breakpoint stands there.
+func (v *Victim) leave(asleep sleeper) error {
+	r, err := v.registers()
+	if err != nil {
+		return err
+	}
+	if _, ok := v.armed[r.Rip]; !ok {
+		return nil
+	}
+	if err := v.disarm(r.Rip); err != nil {
+		return err
+	}
+	if err := v.step(asleep); err != nil {
+		return err
+	}
+	return v.arm(r.Rip)
+}
+
+// passMarker returns from Begin or End, at whose first instruction the victim is.
+func (v *Victim) passMarker() error {
+	r, err := v.registers()
+	if err != nil {
+		return err
+	}
+	if r.Rip, err = v.peek(r.Rsp); err != nil {
+		return err
+	}
+	r.Rsp += 8
+	return v.setRegisters(&r)
+}

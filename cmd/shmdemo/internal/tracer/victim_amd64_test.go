@@ -1,0 +1,138 @@
+package tracer
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+// The page that a victim shares with the test: a counter, a word to sleep on, and room to copy to.
+const (
+	pageSize  = 64 << 10
+	wordCount = 0
+	wordGo    = 64
+	wordSum   = 128
+	copyFrom  = 4 << 10
+	copyTo    = 32 << 10
+	copyBytes = 20 << 10
+)
+
+const loops = 7
+
+// The operations of victims. Their functions are the scope, by their names: op…
+var operations = map[string]func(s *shm.Segment){
+	"count": opCount,
+	"copy":  opCopy,
+	"wait":  opWait,
+	"write": opWrite,
+	"exit":  opExit,
+	"other": opOther,
+}
+
+func init() {
+	roles["victim"] = func() error {
+		f := os.NewFile(3, "page")
+		s, err := shm.FromFile(f)
+		if err != nil {
+			return err
+		}
+		operation := operations[os.Getenv("OPERATION")]
+		for {
+			Begin()
+			operation(s)
+			End()
+		}
+	}
+}
+
+//go:noinline
+func opCount(s *shm.Segment) {
+	for i := range uint64(loops) {
+		s.Word64(wordCount).Store(i + 1)
+		s.Word64(wordSum).Add(i)
+	}
+}
+
+//go:noinline
+func opCopy(s *shm.Segment) {
+	b := s.Bytes()
+	copy(b[copyTo:copyTo+copyBytes], b[copyFrom:])
+}
+
+//go:noinline
+func opWait(s *shm.Segment) {
+	for s.Word32(wordGo).Load() == 0 {
+		shm.FutexWait(s.Word32(wordGo), 0, 0)
+	}
+	s.Word32(wordGo).Store(0)
+}
+
+//go:noinline
+func opWrite(s *shm.Segment) {
+	for range 4 {
+		unix.Write(-1, s.Bytes()[:1])
+	}
+}
+
+//go:noinline
+func opExit(s *shm.Segment) {
+	s.Word64(wordCount).Store(1)
+	os.Exit(3)
+}
+
+// opOther waits for a goroutine, which another thread has to run.
+//
+//go:noinline
+func opOther(s *shm.Segment) {
+	done := make(chan bool)
+	go func() {
+		runtime.LockOSThread()
+		s.Word64(wordSum).Add(1)
+		close(done)
+	}()
+	<-done
+	s.Word64(wordCount).Store(1)
+}
+
+// newTracer makes a tracer of the test's goroutine.
+func newTracer(t testing.TB) *Tracer {
+	t.Helper()
+	tracer, err := New()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tracer.Close()) })
+	tracer.Scope = func(function string) bool { return strings.Contains(function, "/tracer.op") }
+	return tracer
+}
+
+func newPage(t testing.TB) *shm.Segment {
+	t.Helper()
+	s, err := shm.NewMemfd("page", pageSize, pageSize)
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// start starts a victim that repeats an operation.
+func start(t testing.TB, tracer *Tracer, s *shm.Segment, operation string) *Victim {
+	t.Helper()
+	f, err := s.File()
+	require.NoError(t, err)
+	defer f.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"=victim", "OPERATION="+operation)
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.Stderr = os.Stderr
+	v, err := tracer.Start(cmd)
+	if err != nil && os.Getenv("CI") == "" {
+		require.NotErrorIs(t, err, ErrNotPermitted)
+	}
+	require.NoError(t, err)
+	return v
+}
