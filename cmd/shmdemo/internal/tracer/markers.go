@@ -19,16 +19,23 @@ func init() {
 	}
 }
 
-// IsVictim tells whether a Tracer has started this process.
-func IsVictim() bool { return os.Getenv(envVictim) != "" }
-
 // Begin marks the beginning of an operation, for the victim's main goroutine. Without a tracer it
 // does nothing, and so does End.
-//
-//go:noinline
-func Begin() {}
+func Begin() {
+	for begin() {
+		runtime.Gosched() // a new time slice
+	}
+}
 
 // End marks the end of an operation.
-//
+func End() { end() }
+
+// The tracer stops the victim at the first instruction of these, and lets it return in its way: from
+// begin with true if the runtime has asked the goroutine to give way, since the operation's first
+// call would be to the scheduler then.
+
 //go:noinline
-func End() {}
+func begin() bool { return false }
+
+//go:noinline
+func end() {}

@@ -25,7 +25,7 @@ func (v *Victim) Record(onBlocked func() error) (Trace, error) {
 		pc := v.here(regs.Rip)
 		switch pc {
 		case v.t.end:
-			return r.trace(), v.passMarker()
+			return r.trace(), v.passMarker(0)
 		case v.t.begin:
 			return Trace{}, fmt.Errorf("tracer: victim %d came to Begin inside of an operation", v.PID)
 		}

@@ -27,8 +27,9 @@ type Tracer struct {
 	Patience time.Duration
 
 	victims map[*Victim]bool
-	entry   uint64            // of this executable, as loaded
-	spots   map[uintptr]*spot // what is known of addresses
+	entry   uint64             // of this executable, as loaded
+	spots   map[uintptr]*spot  // what is known of addresses
+	text    map[uintptr]uint64 // words of code without breakpoints, likewise
 	begin   uintptr
 	end     uintptr
 }
@@ -39,8 +40,8 @@ type Victim struct {
 
 	t       *Tracer
 	cmd     *exec.Cmd
-	bias    uint64            // its addresses are this much above ours
-	armed   map[uint64]uint64 // breakpoints: address → the word that was there
+	bias    uint64          // its addresses are this much above ours
+	armed   map[uint64]bool // breakpoints
 	state   state
 	frozen  []frozen           // other threads that are held
 	thawed  bool               // they were let go within the operation
@@ -71,8 +72,9 @@ func New() (*Tracer, error) {
 		victims:  map[*Victim]bool{},
 		entry:    entry,
 		spots:    map[uintptr]*spot{},
-		begin:    reflect.ValueOf(Begin).Pointer(),
-		end:      reflect.ValueOf(End).Pointer(),
+		text:     map[uintptr]uint64{},
+		begin:    reflect.ValueOf(begin).Pointer(),
+		end:      reflect.ValueOf(end).Pointer(),
 	}, nil
 }
 
@@ -117,7 +119,7 @@ func (t *Tracer) Start(cmd *exec.Cmd) (*Victim, error) {
 		}
 		return nil, fmt.Errorf("tracer: %w", err)
 	}
-	v := &Victim{PID: cmd.Process.Pid, t: t, cmd: cmd, armed: map[uint64]uint64{}}
+	v := &Victim{PID: cmd.Process.Pid, t: t, cmd: cmd, armed: map[uint64]bool{}}
 	t.victims[v] = true
 	if err := v.setUp(); err != nil {
 		_, kill := v.Kill()
@@ -136,7 +138,7 @@ func (v *Victim) setUp() error {
 		return fmt.Errorf("tracer: victim %d stopped by %v, not by execve", v.PID, sig)
 	}
 	if err := unix.PtraceSetOptions(v.PID, unix.PTRACE_O_EXITKILL); err != nil {
-		return fmt.Errorf("tracer: PTRACE_SETOPTIONS: %w", err)
+		return v.failed("PTRACE_SETOPTIONS", err)
 	}
 	entry, err := entryPoint(v.PID)
 	if err != nil {

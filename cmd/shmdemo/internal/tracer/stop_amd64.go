@@ -117,65 +117,79 @@ func (v *Victim) sleepingIn() (sleeping, bool) {
 	return sleeping{number: number, after: v.here(pc)}, true
 }
 
+// failed says why a call of ptrace has failed: mostly as the victim was killed meanwhile.
+func (v *Victim) failed(call string, err error) error {
+	if err == unix.ESRCH {
+		if _, ended := v.await(nil); v.state == gone {
+			return ended
+		}
+	}
+	return fmt.Errorf("tracer: %s: %w", call, err)
+}
+
 // arm sets a breakpoint. The victim is stopped, here and in the following.
 func (v *Victim) arm(at uint64) error {
-	if _, ok := v.armed[at]; ok {
+	if v.armed[at] {
 		return nil
 	}
-	word, err := v.peek(at)
-	if err != nil {
-		return err
-	}
-	const int3 = 0xcc
-	if err := v.poke(at, word&^0xff|int3); err != nil {
-		return err
-	}
-	v.armed[at] = word
-	return nil
+	v.armed[at] = true
+	return v.writeText(at)
 }
 
 // disarm takes a breakpoint away.
 func (v *Victim) disarm(at uint64) error {
-	word, ok := v.armed[at]
-	if !ok {
+	if !v.armed[at] {
 		return nil
 	}
-	// Another breakpoint may stand in the same word: only the first byte is ours.
-	now, err := v.peek(at)
-	if err != nil {
-		return err
-	}
 	delete(v.armed, at)
-	return v.poke(at, now&^0xff|word&0xff)
+	return v.writeText(at)
 }
 
-func (v *Victim) peek(at uint64) (uint64, error) {
-	var b [8]byte
-	if _, err := unix.PtracePeekText(v.PID, uintptr(at), b[:]); err != nil {
-		return 0, fmt.Errorf("tracer: PTRACE_PEEKTEXT at %#x: %w", at, err)
+const wordSize = 8
+
+// writeText brings the word of code around an address to what it is with the breakpoints in it.
+func (v *Victim) writeText(at uint64) error {
+	at &^= wordSize - 1
+	word, ok := v.t.text[v.here(at)]
+	if !ok {
+		var err error
+		if word, err = v.peek(at); err != nil {
+			return err
+		}
+		v.t.text[v.here(at)] = word
 	}
-	return binary.LittleEndian.Uint64(b[:]), nil
-}
-
-func (v *Victim) poke(at, word uint64) error {
-	var b [8]byte
+	const int3 = 0xcc
+	var b [wordSize]byte
 	binary.LittleEndian.PutUint64(b[:], word)
+	for i := range b {
+		if v.armed[at+uint64(i)] {
+			b[i] = int3
+		}
+	}
 	if _, err := unix.PtracePokeText(v.PID, uintptr(at), b[:]); err != nil {
-		return fmt.Errorf("tracer: PTRACE_POKETEXT at %#x: %w", at, err)
+		return v.failed("PTRACE_POKETEXT", err)
 	}
 	return nil
 }
 
+func (v *Victim) peek(at uint64) (uint64, error) {
+	var b [wordSize]byte
+	if _, err := unix.PtracePeekText(v.PID, uintptr(at), b[:]); err != nil {
+		return 0, v.failed("PTRACE_PEEKTEXT", err)
+	}
+	return binary.LittleEndian.Uint64(b[:]), nil
+}
+
 func (v *Victim) registers() (r unix.PtraceRegs, err error) {
 	if err = unix.PtraceGetRegs(v.PID, &r); err != nil {
-		err = fmt.Errorf("tracer: PTRACE_GETREGSET: %w", err)
+		err = v.failed("PTRACE_GETREGSET", err)
 	}
 	return r, err
 }
 
 func (v *Victim) setRegisters(r *unix.PtraceRegs) error {
 	if err := unix.PtraceSetRegs(v.PID, r); err != nil {
-		return fmt.Errorf("tracer: PTRACE_SETREGSET: %w", err)
+		return v.failed("PTRACE_SETREGSET", err)
 	}
 	return nil
 }
@@ -183,7 +197,7 @@ func (v *Victim) setRegisters(r *unix.PtraceRegs) error {
 // cont lets the victim run, with a signal.
 func (v *Victim) cont(sig unix.Signal) error {
 	if err := unix.PtraceCont(v.PID, int(sig)); err != nil {
-		return fmt.Errorf("tracer: PTRACE_CONT: %w", err)
+		return v.failed("PTRACE_CONT", err)
 	}
 	v.state = running
 	return nil
@@ -193,7 +207,7 @@ func (v *Victim) cont(sig unix.Signal) error {
 func (v *Victim) step(asleep sleeper) error {
 	for {
 		if err := unix.PtraceSingleStep(v.PID); err != nil {
-			return fmt.Errorf("tracer: PTRACE_SINGLESTEP: %w", err)
+			return v.failed("PTRACE_SINGLESTEP", err)
 		}
 		v.state = running
 		sig, err := v.await(asleep)
@@ -242,7 +256,7 @@ func (v *Victim) run(asleep sleeper) (at uint64, err error) {
 			if err != nil {
 				return 0, err
 			}
-			if _, ok := v.armed[r.Rip-1]; ok {
+			if v.armed[r.Rip-1] {
 				r.Rip--
 				return r.Rip, v.setRegisters(&r)
 			}
@@ -261,7 +275,7 @@ func (v *Victim) leave(asleep sleeper) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := v.armed[r.Rip]; !ok {
+	if !v.armed[r.Rip] {
 		return nil
 	}
 	if err := v.disarm(r.Rip); err != nil {
@@ -273,8 +287,8 @@ func (v *Victim) leave(asleep sleeper) error {
 	return v.arm(r.Rip)
 }
 
-// passMarker returns from Begin or End, at whose first instruction the victim is.
-func (v *Victim) passMarker() error {
+// passMarker returns from a marker, at whose first instruction the victim is, with a result.
+func (v *Victim) passMarker(result uint64) error {
 	r, err := v.registers()
 	if err != nil {
 		return err
@@ -282,6 +296,7 @@ func (v *Victim) passMarker() error {
 	if r.Rip, err = v.peek(r.Rsp); err != nil {
 		return err
 	}
-	r.Rsp += 8
+	r.Rsp += wordSize
+	r.Rax = result
 	return v.setRegisters(&r)
 }

@@ -1,96 +1,390 @@
 package tracer
 
 import (
-	"os"
+	"math"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/shm"
 )
 
-func begun(t testing.TB, operation string) (*Tracer, *Victim) {
-	tracer := newTracer(t)
-	v := start(t, tracer, newPage(t), operation)
+// begun starts a victim and takes it to its operation.
+func begun(t testing.TB, tracer *Tracer, page *shm.Segment, operation string) *Victim {
+	t.Helper()
+	v := start(t, tracer, page, operation)
 	require.NoError(t, v.ToBegin())
-	return tracer, v
+	return v
 }
 
-func TestProcessRecord(t *testing.T) {
-	_, v := begun(t, "count")
-	trace, err := v.Record(nil)
+func kill(t testing.TB, v *Victim) {
+	t.Helper()
+	status, err := v.Kill()
 	require.NoError(t, err)
-	for _, p := range trace.Points {
-		t.Log(p)
+	require.True(t, status.Signaled() && status.Signal() == syscall.SIGKILL, "%v", status)
+}
+
+func record(t testing.TB, v *Victim, onBlocked func() error) Trace {
+	t.Helper()
+	trace, err := v.Record(onBlocked)
+	require.NoError(t, err)
+	return trace
+}
+
+// The same operation has the same trace, in one victim and in another, and however slow a record is.
+func TestProcessRecordsAreEqual(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	var traces []Trace
+	for range 2 {
+		v := begun(t, tracer, page, "count")
+		for range 3 {
+			traces = append(traces, record(t, v, nil))
+			require.NoError(t, v.ToBegin())
+		}
+		kill(t, v)
 	}
-	t.Log(trace.Steps, trace.Distinct)
-	_, err = v.Kill()
-	require.NoError(t, err)
+	require.NotEmpty(t, traces[0].Points)
+	for _, trace := range traces {
+		require.Equal(t, traces[0], trace)
+	}
+	common := Common(traces...)
+	require.Empty(t, common.Dropped)
+	require.Equal(t, traces[0].Points, common.Points)
 }
 
-// The victim has counted at each point exactly what it must have by then.
-func TestProcessRunToIsExact(t *testing.T) {
-	tracer := newTracer(t)
-	page := newPage(t)
-	v := start(t, tracer, page, "count")
-	require.NoError(t, v.ToBegin())
-	trace, err := v.Record(nil)
-	require.NoError(t, err)
-	_, err = v.Kill()
-	require.NoError(t, err)
+// In a loop the first, second and last pass are points, outside of it the only one. What calls the
+// operation is none.
+func TestProcessRecordOfALoop(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	v := begun(t, tracer, page, "count")
+	trace := record(t, v, nil)
+	passes := map[uintptr][]int{}
 	for _, p := range trace.Points {
+		require.Equal(t, Instruction, p.Kind)
+		passes[p.PC] = append(passes[p.PC], p.Pass)
+		require.Equal(t, p.Pass == p.Passes, p.Last, "%v", p)
+		if !strings.HasPrefix(p.Function, "sync/atomic.") {
+			require.Equal(t, "tracer.opCount", path.Base(p.Function))
+		}
+		require.Less(t, p.Offset, uintptr(4096), "%v", p)
+		require.Positive(t, p.Line)
+	}
+	loop, once := 0, 0
+	for _, p := range passes {
+		switch {
+		case slices.Equal(p, []int{1, 2, loops}):
+			loop++
+		case slices.Equal(p, []int{1}):
+			once++
+		default:
+			require.Equal(t, []int{1, 2, loops + 1}, p) // the condition
+		}
+	}
+	require.Greater(t, loop, 3)
+	require.Positive(t, once)
+	require.Regexp(t, `^tracer\.opCount\+0x[0-9a-f]+ \([a-z_0-9]+\.go:\d+\), pass 2 of 7$`,
+		trace.Points[slices.IndexFunc(trace.Points, func(p Point) bool {
+			return p.Pass == 2 && p.Passes == loops && strings.Contains(p.Function, "opCount")
+		})].String())
+}
+
+// The victim writes i+1 in the i-th pass of its loop: whatever point of the loop it is stopped at
+// for the n-th time, n-1 or n are written, which of them depends on the instruction alone.
+func TestProcessRunToIsExact(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	v := begun(t, tracer, page, "count")
+	trace := record(t, v, nil)
+	require.NoError(t, v.ToBegin())
+	after := map[uintptr]int{} // in how many points of a place the store has happened
+	points := map[uintptr]int{}
+	for _, p := range trace.Points {
+		if p.Passes < loops {
+			continue
+		}
 		page.Word64(wordCount).Store(0)
-		v := start(t, tracer, page, "count")
-		require.NoError(t, v.ToBegin())
 		reached, err := v.RunTo(p, nil)
 		require.NoError(t, err)
 		require.True(t, reached, "%v", p)
-		t.Log(p, page.Word64(wordCount).Load())
-		status, err := v.Kill()
+		require.Equal(t, p.PC, pcOf(t, v))
+		count := int(page.Word64(wordCount).Load())
+		points[p.PC]++
+		if count == p.Pass {
+			after[p.PC]++
+		} else {
+			require.Equal(t, p.Pass-1, count, "%v", p)
+		}
+		require.NoError(t, v.ToEnd(nil)) // and goes on as if nothing had been
+		require.EqualValues(t, loops, page.Word64(wordCount).Load())
+		require.NoError(t, v.ToBegin())
+	}
+	before := 0
+	for pc, n := range points {
+		if after[pc] == 0 {
+			before++
+		} else {
+			require.Equal(t, n, after[pc], "sometimes before, sometimes after the store")
+		}
+	}
+	require.Positive(t, before)
+	require.Greater(t, len(after), 3)
+
+	p := trace.Points[slices.IndexFunc(trace.Points, func(p Point) bool { return p.Passes == loops })]
+	for _, pass := range []int{3, 5, loops} { // those between too
+		p.Pass = pass
+		page.Word64(wordCount).Store(0)
+		reached, err := v.RunTo(p, nil)
 		require.NoError(t, err)
-		require.True(t, status.Signaled())
+		require.True(t, reached)
+		require.EqualValues(t, pass-1, page.Word64(wordCount).Load())
+		require.NoError(t, v.ToEnd(nil))
+		require.NoError(t, v.ToBegin())
+	}
+	p.Pass = loops + 2
+	reached, err := v.RunTo(p, nil)
+	require.NoError(t, err)
+	require.False(t, reached, "the victim does not come there so often")
+	require.NoError(t, v.ToBegin(), "it stood at its End")
+	kill(t, v)
+}
+
+func pcOf(t testing.TB, v *Victim) uintptr {
+	r, err := v.registers()
+	require.NoError(t, err)
+	return v.here(r.Rip)
+}
+
+// Every point can be the end of a victim.
+func TestProcessKillEverywhere(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	v := begun(t, tracer, page, "write")
+	trace := record(t, v, nil)
+	kill(t, v)
+	for _, p := range trace.Points {
+		v := begun(t, tracer, page, "write")
+		reached, err := v.RunTo(p, nil)
+		require.NoError(t, err)
+		require.True(t, reached, "%v", p)
+		kill(t, v)
+		require.ErrorIs(t, unix.Kill(v.PID, 0), unix.ESRCH)
+		again, err := v.Kill()
+		require.NoError(t, err, "once more does no harm")
+		require.True(t, again.Signaled())
+		require.Error(t, v.ToBegin())
 	}
 }
 
-func BenchmarkParts(b *testing.B) {
-	tracer := newTracer(b)
-	page := newPage(b)
-	if os.Getenv("PIN") != "" {
-		tracer.Pin(1)
+// memmove is part of what calls it. An instruction that repeats itself counts once.
+func TestProcessMemmove(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	v := begun(t, tracer, page, "copy")
+	trace := record(t, v, nil)
+	require.NoError(t, v.ToBegin())
+	partial := 0
+	b := page.Bytes()
+	for i := range copyBytes {
+		b[copyFrom+i] = byte(i%250) + 1
 	}
-	v := start(b, tracer, page, "count")
-	require.NoError(b, v.ToBegin())
-	begin := time.Now()
-	trace, err := v.Record(nil)
-	require.NoError(b, err)
-	b.ReportMetric(float64(time.Since(begin).Nanoseconds())/float64(trace.Steps), "ns/first-step")
-	require.NoError(b, v.ToBegin())
-	begin = time.Now()
-	trace, err = v.Record(nil)
-	require.NoError(b, err)
-	b.ReportMetric(float64(time.Since(begin).Nanoseconds())/float64(trace.Steps), "ns/step")
-	p := trace.Points[len(trace.Points)-10]
-	require.Equal(b, loops, p.Pass)
-	v.Kill()
-	var startTime, beginTime, runTime, killTime time.Duration
-	lap := func(d *time.Duration) { *d += time.Since(begin); begin = time.Now() }
-	for b.Loop() {
-		begin = time.Now()
-		v := start(b, tracer, page, "count")
-		lap(&startTime)
-		if err := v.ToBegin(); err != nil {
-			b.Fatal(err)
+	move := 0
+	for _, p := range trace.Points {
+		if p.Function != "runtime.memmove" {
+			continue
 		}
-		lap(&beginTime)
-		if reached, err := v.RunTo(p, nil); !reached {
-			b.Fatal(err)
+		move++
+		clear(b[copyTo : copyTo+copyBytes])
+		reached, err := v.RunTo(p, nil)
+		require.NoError(t, err)
+		require.True(t, reached, "%v", p)
+		if n := slices.Index(b[copyTo:copyTo+copyBytes], 0); n > 0 {
+			partial++
 		}
-		lap(&runTime)
-		if _, err := v.Kill(); err != nil {
-			b.Fatal(err)
-		}
-		lap(&killTime)
+		require.NoError(t, v.ToEnd(nil))
+		require.Equal(t, b[copyFrom:copyFrom+copyBytes], b[copyTo:copyTo+copyBytes])
+		require.NoError(t, v.ToBegin())
 	}
-	for name, d := range map[string]time.Duration{"start": startTime, "begin": beginTime, "run": runTime, "kill": killTime} {
-		b.ReportMetric(float64(d.Microseconds())/float64(b.N), "µs/"+name)
+	require.Greater(t, move, 10)
+	require.Less(t, trace.Steps, copyBytes/2)
+	t.Logf("%d points in memmove, a part was copied at %d", move, partial)
+	kill(t, v)
+}
+
+func ofKind(trace Trace, kind Kind) (points []Point) {
+	for _, p := range trace.Points {
+		if p.Kind == kind {
+			points = append(points, p)
+		}
 	}
+	return points
+}
+
+// Each syscall has a point before and one after it; what else the runtime does around it has one.
+func TestProcessSyscalls(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	v := begun(t, tracer, page, "write")
+	trace := record(t, v, nil)
+	entries, exits := ofKind(trace, SyscallEntry), ofKind(trace, SyscallExit)
+	require.Len(t, entries, 3, "first, second, last")
+	require.Len(t, exits, 3)
+	for i, p := range entries {
+		require.Equal(t, unix.SYS_WRITE, p.Syscall)
+		require.Equal(t, p.PC+2, exits[i].PC)
+		require.Equal(t, p.Pass, exits[i].Pass)
+		require.Contains(t, p.From, "tracer.opWrite (")
+		require.Contains(t, p.String(), "before write, ")
+		require.Contains(t, exits[i].String(), "after write, ")
+	}
+	require.Equal(t, []int{1, 2, writes}, []int{entries[0].Pass, entries[1].Pass, entries[2].Pass})
+	library := ofKind(trace, Library)
+	require.Len(t, library, 3, "%v", library)
+	require.Regexp(t, `^library, \w+\.\w+\+0x0 \(.*from tracer.opWrite`, library[0].String())
+	require.Empty(t, ofKind(trace, InSyscall))
+	for _, p := range trace.Points {
+		require.Equal(t, p.Kind == Instruction, strings.Contains(p.Function, "/tracer.op"), "%v", p)
+	}
+	for i, p := range append(entries, exits...) {
+		require.NoError(t, v.ToBegin())
+		reached, err := v.RunTo(p, nil)
+		require.NoError(t, err)
+		require.True(t, reached)
+		r, err := v.registers()
+		require.NoError(t, err)
+		if i < len(entries) {
+			require.EqualValues(t, unix.SYS_WRITE, r.Rax)
+		} else {
+			require.Equal(t, -int64(unix.EBADF), int64(r.Rax))
+		}
+		require.NoError(t, v.ToEnd(nil))
+	}
+	kill(t, v)
+}
+
+// A victim that sleeps can be killed, or stopped, in its sleep; the world is asked to wake it, once.
+func TestProcessAsleep(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	wakes := 0
+	wake := func() error {
+		wakes++
+		page.Word32(wordGo).Store(1)
+		shm.FutexWake(page.Word32(wordGo), math.MaxInt)
+		return nil
+	}
+	v := begun(t, tracer, page, "wait")
+	trace := record(t, v, wake)
+	require.Equal(t, 1, wakes)
+	inside := ofKind(trace, InSyscall)
+	require.Len(t, inside, 1)
+	p := inside[0]
+	require.Equal(t, unix.SYS_FUTEX, p.Syscall)
+	require.Contains(t, p.String(), "asleep in futex, ")
+	require.Len(t, ofKind(trace, SyscallEntry), 1)
+	exit := ofKind(trace, SyscallExit)
+	require.Len(t, exit, 1)
+
+	for _, stop := range []bool{false, true} {
+		require.NoError(t, v.ToBegin())
+		wakes = 0
+		reached, err := v.RunTo(p, wake)
+		require.NoError(t, err)
+		require.True(t, reached)
+		require.Zero(t, wakes)
+		state, _, err := v.thread()
+		require.NoError(t, err)
+		require.Equal(t, "S", string(state))
+		if stop {
+			require.NoError(t, v.Stop())
+			page.Word32(wordGo).Store(1) // without a wake: its wait begins again, and looks
+			require.Zero(t, shm.FutexWake(page.Word32(wordGo), 1), "stopped, it does not wait")
+			state, _, err := v.thread()
+			require.NoError(t, err)
+			require.Equal(t, "t", string(state))
+		}
+		require.NoError(t, v.ToEnd(wake))
+		if stop {
+			require.Zero(t, wakes)
+		} else {
+			require.Equal(t, 1, wakes)
+		}
+	}
+
+	require.NoError(t, v.ToBegin())
+	wakes = 0
+	reached, err := v.RunTo(exit[0], wake)
+	require.NoError(t, err)
+	require.True(t, reached)
+	require.Equal(t, 1, wakes)
+	require.NoError(t, v.ToEnd(nil))
+
+	page.Word32(wordGo).Store(1) // it will not sleep
+	require.NoError(t, v.ToBegin())
+	reached, err = v.RunTo(p, wake)
+	require.NoError(t, err)
+	require.False(t, reached)
+
+	require.NoError(t, v.ToBegin())
+	reached, err = v.RunTo(p, nil)
+	require.NoError(t, err)
+	require.True(t, reached)
+	kill(t, v)
+}
+
+// What sleeps for good, and is not woken, is an error.
+func TestProcessStuck(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	v := begun(t, tracer, page, "wait")
+	tracer.Patience = 20 * 1e6
+	require.ErrorIs(t, v.ToEnd(nil), ErrStuck)
+	kill(t, v)
+}
+
+// A goroutine that waits for another thread's gets there, whatever is frozen.
+func TestProcessOtherThreads(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	v := begun(t, tracer, page, "other")
+	require.NotEmpty(t, v.frozen)
+	trace := record(t, v, nil)
+	require.NotEmpty(t, trace.Points)
+	last := trace.Points[len(trace.Points)-1]
+	for range 5 {
+		require.NoError(t, v.ToBegin())
+		page.Word64(wordCount).Store(0)
+		reached, err := v.RunTo(last, nil)
+		require.NoError(t, err)
+		require.True(t, reached, "%v", last)
+		require.NotEmpty(t, v.frozen)
+		require.EqualValues(t, 1, page.Word64(wordCount).Load())
+		require.NoError(t, v.ToEnd(nil))
+	}
+	kill(t, v)
+}
+
+// A victim that ends by itself is told from one that was killed.
+func TestProcessExits(t *testing.T) {
+	tracer, page := newTracer(t), newPage(t)
+	for name, run := range map[string]func(v *Victim) error{
+		"record": func(v *Victim) error { _, err := v.Record(nil); return err },
+		"to end": func(v *Victim) error { return v.ToEnd(nil) },
+		"run to": func(v *Victim) error { _, err := v.RunTo(Point{PC: tracer.end, Pass: 2}, nil); return err },
+	} {
+		v := begun(t, tracer, page, "exit")
+		err := run(v)
+		var exit *ExitError
+		require.ErrorAs(t, err, &exit, name)
+		require.Equal(t, 3, exit.Status.ExitStatus())
+		require.EqualError(t, err, (&ExitError{v.PID, exit.Status}).Error())
+		require.Contains(t, err.Error(), "exit status 3")
+		require.Equal(t, err, v.Exited())
+		require.Equal(t, err, v.ToBegin())
+	}
+	v := begun(t, tracer, page, "count")
+	require.NoError(t, unix.Kill(v.PID, unix.SIGTERM)) // somebody else
+	require.ErrorContains(t, v.ToEnd(nil), "terminated (signal 15)")
+	v = begun(t, tracer, page, "count")
+	require.NoError(t, unix.Kill(v.PID, unix.SIGKILL))
+	require.ErrorContains(t, v.ToEnd(nil), "killed (signal 9)")
+	v = start(t, tracer, page, "none")
+	require.ErrorContains(t, v.ToBegin(), "exit status 1")
 }

@@ -24,12 +24,22 @@ func (v *Victim) ToBegin() error {
 		}
 		switch v.here(at) {
 		case v.t.begin:
-			if err := v.passMarker(); err != nil {
+			if err := v.freeze(); err != nil {
 				return err
 			}
-			return v.freeze()
+			again, err := v.askedToYield()
+			if err != nil {
+				return err
+			}
+			if !again {
+				return v.passMarker(0)
+			}
+			err = errors.Join(v.passMarker(1), v.thaw())
+			if err != nil {
+				return err
+			}
 		case v.t.end:
-			err = v.passMarker()
+			err = v.passMarker(0)
 		default: // a breakpoint left over from a sleep that ended
 			err = v.disarm(at)
 		}
@@ -37,6 +47,23 @@ func (v *Victim) ToBegin() error {
 			return err
 		}
 	}
+}
+
+// askedToYield tells whether the runtime has set the goroutine's stack guard to where any stack check
+// calls the scheduler.
+func (v *Victim) askedToYield() (bool, error) {
+	r, err := v.registers()
+	if err != nil {
+		return false, err
+	}
+	// What every function's beginning relies on: the goroutine is in R14, and starts with its stack's
+	// bounds and this guard.
+	high, err := v.peek(r.R14 + 8)
+	if err != nil {
+		return false, err
+	}
+	guard, err := v.peek(r.R14 + 16)
+	return guard >= high, err
 }
 
 // RunTo lets the victim, which stands at Begin, run to a point and stops it there; at InSyscall, it
@@ -75,7 +102,7 @@ func (v *Victim) RunTo(p Point, onBlocked func() error) (reached bool, err error
 			}
 			return true, nil
 		case v.here(at) == v.t.end:
-			return false, errors.Join(v.passMarker(), v.disarm(target))
+			return false, errors.Join(v.passMarker(0), v.disarm(target))
 		default:
 			return false, fmt.Errorf("tracer: victim %d came to %v inside of an operation", v.PID, v.t.at(v.here(at)))
 		}
@@ -115,7 +142,7 @@ func (v *Victim) ToEnd(onBlocked func() error) error {
 		case err != nil:
 			return err
 		case v.here(at) == v.t.end:
-			return v.passMarker()
+			return v.passMarker(0)
 		case v.here(at) == v.t.begin:
 			return fmt.Errorf("tracer: victim %d came to Begin inside of an operation", v.PID)
 		}
