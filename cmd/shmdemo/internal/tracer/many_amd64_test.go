@@ -26,7 +26,6 @@ func TestProcessNothingLeaks(t *testing.T) {
 		kills = 50
 	}
 	tracer, page := newTracer(t), newPage(t)
-	require.NoError(t, tracer.Pin(someCPU(t)))
 	v := begun(t, tracer, page, "count")
 	trace := record(t, v, nil)
 	kill(t, v)

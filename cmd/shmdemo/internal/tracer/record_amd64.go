@@ -7,8 +7,8 @@ const maxSteps = 20_000_000
 
 // Record executes the operation from Begin to End by single steps, and returns its points.
 func (v *Victim) Record(onBlocked func() error) (Trace, error) {
-	if v.err != nil {
-		return Trace{}, v.err
+	if err := v.leaveBegin(); err != nil {
+		return Trace{}, err
 	}
 	r := recorder{in: glue, t: v.t, hits: map[uintptr]int{}, series: map[place]*series{}}
 	slept := false

@@ -44,6 +44,7 @@ type Victim struct {
 	armed   map[uint64]bool // breakpoints
 	state   state
 	frozen  []frozen           // other threads that are held
+	begun   bool               // it stands at Begin
 	thawed  bool               // they were let go within the operation
 	pending []unix.Signal      // came while they could not be passed on
 	swallow int                // SIGSTOPs of Stop that are still to come

@@ -14,8 +14,10 @@ func (v *Victim) ToBegin() error {
 	if v.err != nil {
 		return v.err
 	}
-	if err := v.thaw(); err != nil {
-		return err
+	if v.begun = false; len(v.frozen) > 0 {
+		if err := v.thaw(); err != nil {
+			return err
+		}
 	}
 	for {
 		at, err := v.run(v.waker(nil))
@@ -32,6 +34,7 @@ func (v *Victim) ToBegin() error {
 				return err
 			}
 			if !again {
+				v.begun = true
 				return v.passMarker(0)
 			}
 			err = errors.Join(v.passMarker(1), v.thaw())
@@ -71,8 +74,8 @@ func (v *Victim) askedToYield() (bool, error) {
 // Record and ToEnd, onBlocked is called once each time that the victim sleeps in a syscall: it
 // makes the world let it go on. Without it the victim must wake by itself.
 func (v *Victim) RunTo(p Point, onBlocked func() error) (reached bool, err error) {
-	if v.err != nil {
-		return false, v.err
+	if err := v.leaveBegin(); err != nil {
+		return false, err
 	}
 	target := v.there(p.PC)
 	if err := v.arm(target); err != nil {
@@ -109,6 +112,15 @@ func (v *Victim) RunTo(p Point, onBlocked func() error) (reached bool, err error
 	}
 }
 
+// leaveBegin is for what counts from Begin.
+func (v *Victim) leaveBegin() error {
+	if v.err == nil && !v.begun {
+		return fmt.Errorf("tracer: victim %d is not at its Begin", v.PID)
+	}
+	v.begun = false
+	return v.err
+}
+
 // intoSyscall executes the SYSCALL that the victim is stopped at until it sleeps there.
 func (v *Victim) intoSyscall(onBlocked func() error) (bool, error) {
 	r, err := v.registers()
@@ -135,6 +147,7 @@ func (v *Victim) ToEnd(onBlocked func() error) error {
 	if v.err != nil {
 		return v.err
 	}
+	v.begun = false
 	waker := v.waker(onBlocked)
 	for {
 		at, err := v.run(waker)

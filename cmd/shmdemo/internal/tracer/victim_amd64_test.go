@@ -22,7 +22,7 @@ const (
 	wordSum   = 128
 	copyFrom  = 4 << 10
 	copyTo    = 32 << 10
-	copyBytes = 20 << 10
+	copyBytes = 8 << 10
 )
 
 const (
@@ -114,6 +114,7 @@ func newTracer(t testing.TB) *Tracer {
 	tracer, err := New()
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tracer.Close()) })
+	require.NoError(t, tracer.Pin(someCPU(t)))
 	tracer.Scope = func(function string) bool { return strings.Contains(function, "/tracer.op") }
 	return tracer
 }
