@@ -48,3 +48,6 @@ func (v *Victim) Stop() error { return ErrUnsupported }
 func (v *Victim) Kill() (syscall.WaitStatus, error) { return 0, ErrUnsupported }
 
 func syscallName(int) string { return "syscall" }
+
+// Exited returns nil: nothing was started.
+func (v *Victim) Exited() error { return nil }
