@@ -63,7 +63,8 @@ func (t *Tracer) at(pc uintptr) *spot {
 		s.class = glue
 	case t.Scope(s.function):
 		s.class = inside
-	case memoryFunctions[s.function] || strings.HasPrefix(s.function, "internal/runtime/atomic.") || strings.HasPrefix(s.function, "sync/atomic."):
+	case memoryFunctions[s.function],
+		strings.HasPrefix(s.function, "internal/runtime/atomic."), strings.HasPrefix(s.function, "sync/atomic."):
 		s.class = memory
 	case strings.HasPrefix(s.function, module) || strings.HasPrefix(s.function, "main."):
 		s.class = glue

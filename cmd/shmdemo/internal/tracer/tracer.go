@@ -85,10 +85,11 @@ type Point struct {
 
 // String names the point: ring.(*Producer).claim+0x1a4 (producer.go:153), pass 2 of 7.
 func (p Point) String() string {
-	where := fmt.Sprintf("%s+%#x (%s:%d), pass %d of %d", path.Base(p.Function), p.Offset, path.Base(p.File), p.Line, p.Pass, p.Passes)
+	where := fmt.Sprintf("%s+%#x (%s:%d)", path.Base(p.Function), p.Offset, path.Base(p.File), p.Line)
 	if p.Function == "" {
-		where = fmt.Sprintf("%#x, pass %d of %d", p.PC, p.Pass, p.Passes)
+		where = fmt.Sprintf("%#x", p.PC)
 	}
+	where += fmt.Sprintf(", pass %d of %d", p.Pass, p.Passes)
 	switch p.Kind {
 	case Instruction:
 		return where
