@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -63,6 +64,27 @@ func TestProcessRecordsAreEqual(t *testing.T) {
 	common := Common(traces...)
 	require.Empty(t, common.Dropped)
 	require.Equal(t, traces[0].Points, common.Points)
+}
+
+// Nor does it change the trace if the runtime has asked the goroutine to give way while it stood at
+// its Begin, as the other threads run until the tracer comes to look.
+func TestProcessLongAtBegin(t *testing.T) {
+	asShipped(t)
+	tracer, page := newTracer(t), newPage(t)
+	v := begun(t, tracer, page, "count")
+	want := record(t, v, nil)
+	kill(t, v)
+	v = start(t, tracer, page, "count")
+	for state := byte(0); state != 't'; {
+		var err error
+		state, _, err = v.thread()
+		require.NoError(t, err)
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond) // five time slices; it must make no difference
+	require.NoError(t, v.ToBegin())
+	require.Equal(t, want, record(t, v, nil))
+	kill(t, v)
 }
 
 // In a loop the first, second and last pass are points, outside of it the only one. What calls the
