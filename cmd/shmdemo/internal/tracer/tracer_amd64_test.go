@@ -283,6 +283,10 @@ func TestProcessSyscalls(t *testing.T) {
 	for _, p := range trace.Points {
 		require.Equal(t, p.Kind == Instruction, strings.Contains(p.Function, "/tracer.op"), "%v", p)
 	}
+	require.NoError(t, v.ToBegin())
+	reached, err := v.RunTo(Point{PC: entries[0].PC, Pass: 1, Kind: InSyscall, Syscall: unix.SYS_WRITE}, nil)
+	require.NoError(t, err)
+	require.False(t, reached, "it does not sleep there")
 	for i, p := range append(entries, exits...) {
 		require.NoError(t, v.ToBegin())
 		reached, err := v.RunTo(p, nil)

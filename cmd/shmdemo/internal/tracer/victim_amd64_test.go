@@ -22,7 +22,7 @@ const (
 	wordSum   = 128
 	copyFrom  = 4 << 10
 	copyTo    = 32 << 10
-	copyBytes = 8 << 10
+	copyBytes = 20 << 10
 )
 
 const (
