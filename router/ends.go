@@ -1,6 +1,8 @@
 package router
 
 import (
+	"fmt"
+
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
@@ -11,8 +13,9 @@ type lateEnd struct {
 	rcv   *Receiver
 	slot  int // of the dead
 	mark  uint64
-	peer  *PeerError // nil for a clean end
-	until int64      // shm.Now: the exit's report is waited for no longer; 0: not at all
+	peer  *PeerError // nil for a clean end, or err
+	err   error
+	until int64 // shm.Now: the exit's report is waited for no longer; 0: not at all
 }
 
 // end queues an end behind everything claimed until now.
@@ -46,13 +49,17 @@ func (m *monitor) queueEnds() {
 		return
 	}
 	pos, now := m.cons.Position(), shm.Now()
+	// A mark that was read off damaged words may be out of reach. Where nothing
+	// is claimed in front, all that was committed before is behind.
+	frontier, err := m.n.ring.Frontier()
+	passed := err == nil && frontier == pos
 	rest := l.late[:0]
 	for _, e := range l.late {
-		if int64(pos-e.mark) < 0 || now < e.until {
+		if int64(pos-e.mark) < 0 && !passed || now < e.until {
 			rest = append(rest, e)
 			continue
 		}
-		var end error
+		end := e.err
 		if e.peer != nil {
 			end = e.peer
 			m.n.log.Info("worker died", "pipe", e.rcv.id, "pid", e.peer.PID, "slot", e.peer.Slot, "state", e.peer.State)
@@ -111,10 +118,10 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 		return
 	}
 	rcv.exit, rcv.exitPID = x.state, x.pid
-	w := m.n.dir.Word(rcv.index)
-	if w.ID() != rcv.id {
+	if l.checkEntry(m, rcv); rcv.dying {
 		return
 	}
+	w := m.n.dir.Word(rcv.index)
 	switch w.State() {
 	case wire.PipeOpen:
 		// It never attached. Freeing the entry makes sure that nobody does any more.
@@ -123,7 +130,7 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 			return
 		}
 		fallthrough // a child of it just did
-	case wire.PipeAttached:
+	case wire.PipeAttached, wire.PipeEnded:
 		if slot := m.n.dir.Word(rcv.index).Slot(); slot < ring.MaxSlots {
 			l.compare(m, slot)
 			if s := &l.slots[slot]; s.pid == x.pid {
@@ -135,4 +142,48 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 			}
 		}
 	}
+}
+
+// checkEntries looks at some of the directory's entries a tick, in rotation.
+func (l *liveness) checkEntries(m *monitor) {
+	for range min(checkedPerTick, m.n.pipes.size) {
+		if l.checked++; l.checked >= m.n.pipes.size {
+			l.checked = 0
+		}
+		if rcv := m.n.pipes.at(l.checked); rcv != nil {
+			l.checkEntry(m, rcv)
+		}
+	}
+}
+
+// checkEntry ends a pipe whose entry says what neither router nor sender ever
+// wrote there: by it the sender's death could not be told any more, and it has
+// told the sender that the pipe is gone.
+func (l *liveness) checkEntry(m *monitor, rcv *Receiver) {
+	n := m.n
+	if rcv.endQueued || rcv.dying || possible(rcv, n.dir.Word(rcv.index)) {
+		return
+	}
+	var w wire.Word
+	damaged := false
+	n.withSegment(func() error { // nobody publishes or frees it meanwhile
+		w = n.dir.Word(rcv.index)
+		damaged = n.pipes.at(rcv.index) == rcv && !possible(rcv, w)
+		return nil
+	})
+	if !damaged {
+		return
+	}
+	err := fmt.Errorf("%w: directory entry %d of pipe %d has become %#x", ErrBroken, rcv.index, rcv.id, uint64(w))
+	n.count.damages.Add(1)
+	if more, ok := n.damageLog.allow(); ok {
+		n.log.Error("damage in the directory", "error", err, "unreported", more)
+	}
+	l.end(m, lateEnd{rcv: rcv, err: err})
+}
+
+// possible reports whether the entry of an open pipe can be that.
+func possible(rcv *Receiver, w wire.Word) bool {
+	s := w.State()
+	return w.ID() == rcv.id && (s == wire.PipeOpen || (s == wire.PipeAttached || s == wire.PipeEnded) && w.Slot() < ring.MaxSlots)
 }

@@ -514,6 +514,66 @@ func TestDamageIsSteppedOver(t *testing.T) {
 	s.Stop()
 }
 
+// A pipe whose directory entry was overwritten ends: the death of its sender
+// could not be told by it any more. Others go on.
+func TestDamagedEntryEndsThePipe(t *testing.T) {
+	guard(t)
+	for _, damage := range []func(w uint64) uint64{
+		func(uint64) uint64 { return 0 },
+		func(w uint64) uint64 { return w ^ 1<<30 }, // another pipe
+		func(w uint64) uint64 { return w | 7 },     // no state
+		func(w uint64) uint64 { return w | 0xff<<16 },
+	} {
+		var log journal
+		r := begin(t, WithMaxPipes(16), WithLogger(log.logger()))
+		n := r.cur.Load()
+		s, rcv := pipe(t, r)
+		must(t, s.Start())
+		other, otherRcv := pipe(t, r)
+		must(t, other.Start())
+		must(t, s.Send(background, []byte("before")))
+		off, _ := n.ring.User()
+		entry := n.ring.Segment().Word64(off + 4096 + 32*int64(rcv.index))
+		entry.Store(damage(entry.Load()))
+		m, err := rcv.Recv(background)
+		must(t, err)
+		if string(m.Data) != "before" {
+			t.Errorf("got %q", m.Data)
+		}
+		_, err = rcv.Recv(background)
+		wantIs(t, "end", err, ErrBroken)
+		if len(log.matching("has become 0x")) != 1 || r.Stats().Damages != 1 {
+			t.Error("not reported")
+		}
+		must(t, other.Send(background, []byte("other")))
+		if _, err := otherRcv.Recv(background); err != nil {
+			t.Error(err)
+		}
+		s.Stop()
+		must(t, other.Stop())
+		must(t, rcv.Close())
+		must(t, r.Stop())
+	}
+}
+
+// An end that was given a mark while head was damaged is told all the same.
+func TestEndWithADamagedMark(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	s, rcv := pipe(t, r)
+	p := launch(t, r, s)
+	must(t, p.Start())
+	must(t, p.Send("x"))
+	if _, err := rcv.Recv(background); err != nil {
+		t.Fatal(err)
+	}
+	head := r.cur.Load().ring.Segment().Word64(8192)
+	head.Add(1 << 40)
+	must(t, p.w.Kill())
+	_, err := rcv.Recv(background)
+	wantIs(t, "end", err, ErrPeerDied)
+}
+
 func TestEOFIsForEver(t *testing.T) {
 	guard(t)
 	r := begin(t)

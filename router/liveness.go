@@ -25,8 +25,9 @@ type liveness struct {
 	slots    [ring.MaxSlots]seat
 	late     []lateEnd
 	endsSeen uint32
-	cursor   int // rotation of the questions
-	doubtful int // seats with doubts
+	cursor   int    // rotation of the questions
+	checked  uint32 // the entry checked last
+	doubtful int    // seats with doubts
 }
 
 // seat is what is known about a slot's present holder.
@@ -47,6 +48,7 @@ type deathNotice struct {
 
 const (
 	askedPerTick   = 16                     // questions to the kernel, about 1 µs each
+	checkedPerTick = 1024                   // entries, some nanoseconds each
 	doubtEvery     = time.Millisecond       // after a process died its lock is free within a few of these
 	doubtLooks     = 100                    // then it is left to the rotation
 	exitPatience   = time.Second            // for the report of a worker that Launch waits for
@@ -99,6 +101,7 @@ func (l *liveness) tick(m *monitor) {
 		if len(suspects) > 0 {
 			l.suspect(m, suspects...)
 		}
+		l.checkEntries(m)
 		return nil
 	})
 	if err != nil {
