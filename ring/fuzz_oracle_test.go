@@ -19,7 +19,7 @@ import (
 
 const (
 	fuzzNap   = 50 * time.Microsecond // how long sleeps last that nobody ends
-	fuzzAlloc = 1 << 20               // bytes that an execution may allocate
+	fuzzAlloc = 16 << 20              // bytes that an execution may allocate, its errors included
 	fuzzSteps = 64                    // operations of an execution
 
 	// An execution takes a millisecond or so. The fuzzer itself gives up after

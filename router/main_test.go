@@ -54,6 +54,7 @@ var roles = map[string]func(arg string) error{
 	"busy main":       busyMain,
 	"busy worker":     busyWorker,
 	"hog":             func(string) error { hosttest.Hog(); fmt.Println("busy"); select {} },
+	"honest":          sendUntilTold,
 }
 
 // Roles that only other roles start.
