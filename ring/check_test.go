@@ -213,6 +213,8 @@ func TestWaitFindsAWrongHead(t *testing.T) {
 			require.ErrorContains(t, err, "position 2048")
 			_, err = c.Resync()
 			require.NoError(t, err)
+			err = c.WaitUntil(context.Background(), shm.Now()+2e6)
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "once is enough")
 			release()
 			got := 0
 			ringtest.Until(t, "messages come through", func() bool {

@@ -174,9 +174,33 @@ func (c *Consumer) Resync() (skipped uint64, err error) {
 			}
 		}
 		c.settle()
+		if c.manual {
+			c.mendHead()
+		}
 		return nil
 	})
 	return skipped, err
+}
+
+// mendHead puts head back to what was released, if somebody has moved it: with
+// manual release nothing else stores it.
+func (c *Consumer) mendHead() {
+	if h, moved := c.movedHead(); moved {
+		c.head.CompareAndSwap(h, c.freed.Load()) // Release may be faster
+	}
+}
+
+// movedHead returns head, and whether somebody else than the consumer stored
+// it. Release stores head before freed, and here they are loaded the other way
+// round: one on its way lies between freed and what was polled.
+func (c *Consumer) movedHead() (h uint64, moved bool) {
+	if !c.manual {
+		h = c.head.Load()
+		return h, h != c.released
+	}
+	from := c.freed.Load()
+	h = c.head.Load()
+	return h, h-from > c.polled.Load()-from
 }
 
 func (c *Consumer) nextRecord(pos uint64) uint64 {

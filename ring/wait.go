@@ -158,13 +158,7 @@ func (c *Consumer) doze(deadline int64) error {
 // ahead of a record that nobody claimed, and a head that the consumer did not
 // store, behind or beyond which producers would claim what it never sees.
 func (c *Consumer) overtaken(pos uint64) error {
-	// Release stores head before freed, so a head on its way lies between freed
-	// and what was polled.
-	from, to := c.released, c.released
-	if c.manual {
-		from, to = c.freed.Load(), c.polled.Load()
-	}
-	if h := c.head.Load(); h-from > to-from {
+	if h, moved := c.movedHead(); moved {
 		return &CorruptError{pos, h, "head is not where the consumer left it"}
 	}
 	hint := c.hint.Load()
