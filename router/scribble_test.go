@@ -137,30 +137,39 @@ func sendUntilTold(string) error {
 		if errors.Is(err, sender.ErrRouterGone) {
 			break
 		}
+		if errors.Is(err, shm.ErrFault) {
+			break
+		}
 		if err != nil && !errors.Is(err, ring.ErrCorrupt) && !errors.Is(err, ring.ErrFenced) && brief.Err() == nil {
 			return fmt.Errorf("undocumented: %w", err)
 		}
 	}
-	if err := s.Stop(); err != nil && !errors.Is(err, ring.ErrCorrupt) {
+	if err := s.Stop(); err != nil && !errors.Is(err, ring.ErrCorrupt) && !errors.Is(err, shm.ErrFault) {
 		return err
 	}
 	return nil
 }
 
-func TestScribbler(t *testing.T) {
+// testSeed is a new one, unless SHMROUTER_SEED is set.
+func testSeed(t *testing.T) uint64 {
 	seed := rand.Uint64()
 	if s := os.Getenv("SHMROUTER_SEED"); s != "" {
 		var err error
 		seed, err = strconv.ParseUint(s, 0, 64)
 		must(t, err)
 	}
+	t.Logf("SHMROUTER_SEED=%d", seed)
+	return seed
+}
+
+func TestScribbler(t *testing.T) {
+	seed := testSeed(t)
 	for i, part := range scribbled {
 		t.Run(part.name, func(t *testing.T) {
 			guard(t)
 			hook := testHookStopped
 			testHookStopped = nil // the segment is damaged
 			t.Cleanup(func() { testHookStopped = hook })
-			t.Logf("SHMROUTER_SEED=%d", seed)
 			var log journal
 			r := begin(t, WithCapacity(64<<10), WithMaxPipes(64), WithMaxMessage(1<<20), WithLogger(log.logger()))
 			h := newHonest(t, r, 2)
