@@ -31,8 +31,8 @@ type Attachment struct {
 }
 
 // Attach takes a free slot, and cleans up what its last holder left behind.
-// Errors: ErrRosterFull, shm.ErrNoLocks where the file's locks cannot be
-// reached, and the kernel's.
+// Errors: ErrRosterFull, *CorruptError where the walk for that meets damage,
+// shm.ErrNoLocks where the file's locks cannot be reached, and the kernel's.
 func (r *Ring) Attach() (*Attachment, error) {
 	if r.closed.Load() {
 		return nil, os.ErrClosed
