@@ -1,6 +1,9 @@
 package ring
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // What tests outside the package plant in a segment, or read from it.
 
@@ -114,3 +117,25 @@ func OwnerOf(w uint64) int { return header(w).owner() }
 
 // AgeAt compares the word at a position with the lap of that position.
 func (r *Ring) AgeAt(pos uint64) int64 { return r.load(pos).age(r.tag(pos)) }
+
+// Die leaves as a killed process does: its lock is free, and nothing else is done. Claims
+// stay as they are; neither they nor its producers may be used any more.
+func (a *Attachment) Die() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed.Store(true)
+	a.left = true
+	return errors.Join(a.locks.Close(), a.ring.seg.Close())
+}
+
+// Die likewise leaves the consumer's seat.
+func (c *Consumer) Die() error {
+	c.closed.Store(true)
+	raceRelease(c.token)
+	return errors.Join(c.locks.Close(), c.seg.Close())
+}
+
+// TakeTurn has the producer hold the turn, as one that waits for room does.
+func (p *Producer) TakeTurn() bool { return p.turn.CompareAndSwap(0, p.id) }
+
+func (p *Producer) DropTurn() { p.turn.CompareAndSwap(p.id, 0) }

@@ -1,6 +1,9 @@
 package ring_test
 
 import (
+	"context"
+	"errors"
+	"os"
 	"testing"
 
 	"github.com/shmrouter/shmrouter/internal/ringtest"
@@ -10,191 +13,457 @@ import (
 	"pgregory.net/rapid"
 )
 
-// queue is what a ring should be: records in the order of their claims, open,
-// done with messages, or aborted.
-type queue struct {
-	records []*record
-}
-
-type record struct {
-	state    uint8 // ring.Busy, ring.Commit, ring.Skip
-	messages []ringtest.Message
-	claim    ring.Claim
-	n        int // claimed bytes
-}
-
-// take is Poll: at most limit messages, until an open claim; how answers for
-// the message with index stop.
-func (q *queue) take(limit, stop int, how ring.Action) (seen []ringtest.Message, consumed int) {
-	for len(q.records) > 0 && consumed < limit {
-		r := q.records[0]
-		if r.state == ring.Busy {
-			return seen, consumed
-		}
-		if r.state == ring.Skip || len(r.messages) == 0 {
-			q.records = q.records[1:]
-			continue
-		}
-		m := r.messages[0]
-		seen = append(seen, m)
-		if consumed == stop && how == ring.Leave {
-			return seen, consumed
-		}
-		consumed++
-		if r.messages = r.messages[1:]; len(r.messages) == 0 {
-			q.records = q.records[1:]
-		}
-		if consumed == stop+1 && how == ring.Break {
-			return seen, consumed
-		}
-	}
-	return seen, consumed
-}
-
-// One producer and one consumer against the queue, in any order of their
-// steps, with claims that stay open. The ring may say full where the queue has
-// no limit, but not when it is empty.
+// TestModel plays a ring step by step, in one goroutine, against a plain queue of
+// records (model_queue_test.go) that foretells every answer: what is delivered and
+// where it lay, full, released, skipped, counted. Parties are producers on several
+// attachments, which leave or die with claims open, and consumers that follow each other.
 func TestModel(t *testing.T) {
-	for _, kind := range []shm.Kind{shm.Heap, shm.Memfd} {
+	for _, kind := range ringtest.Kinds {
 		t.Run(kind.String(), func(t *testing.T) {
-			rapid.Check(t, func(rt *rapid.T) { model(t, rt, kind) })
+			ringtest.Rapid(t, 250, func(rt *rapid.T) {
+				m := newMachine(t, rt, kind)
+				defer m.close(rt)
+				rt.Repeat(rapid.StateMachineActions(m))
+				m.finish(rt)
+			})
 		})
 	}
 }
 
-func model(t *testing.T, rt *rapid.T, kind shm.Kind) {
-	make1 := ring.NewHeap
-	if kind == shm.Memfd {
-		make1 = ring.New
-	}
-	r, err := make1(ringtest.Tiny)
-	require.NoError(rt, err)
-	defer r.Close()
-	r.StartAt(rapid.SampledFrom([]uint64{0, 1000, 1<<32 - 40, ring.ScrubLap*1024 - 40, 1<<45 - 40}).Draw(rt, "start"))
-	a, err := r.Attach()
-	require.NoError(rt, err)
-	defer a.Close()
-	p := a.NewProducer()
-	c, err := r.Consume()
-	require.NoError(rt, err)
-	defer func() { c.Close() }()
+// machine is a ring and its model.
+type machine struct {
+	r     *ring.Ring
+	q     queue
+	seats []*seat // attached
+	gone  []*seat // closed or dead; what they hold is kept from the collector
+	c     *ring.Consumer
 
-	var q queue
-	var open []*record
-	number := uint64(0)
-	size := rapid.OneOf(rapid.IntRange(0, 200), rapid.IntRange(0, r.MaxFrame()))
-	next := func(n int) ringtest.Message {
-		number++
-		return ringtest.Message{Data: message(n, number), Meta: number}
+	number uint64
+}
+
+// seat is an attachment.
+type seat struct {
+	a         *ring.Attachment
+	producers []*ring.Producer
+	model     *seatModel
+}
+
+var cancelled = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+func newMachine(t *testing.T, rt *rapid.T, kind shm.Kind) *machine {
+	var r *ring.Ring
+	var err error
+	switch kind {
+	case shm.Heap:
+		r, err = ring.NewHeap(ringtest.Tiny)
+	case shm.Memfd:
+		r, err = ring.New(ringtest.Tiny)
+	default:
+		r, err = ring.Create(ringtest.Path(t), ringtest.Tiny)
 	}
-	push := func(rt *rapid.T, err error, rec *record) bool {
-		if err == ring.ErrFull {
-			require.NotEmpty(rt, q.records, "full and empty")
-			return false
+	require.NoError(rt, err)
+	start := rapid.SampledFrom([]uint64{0, 1000, 1<<32 - 40, ring.ScrubLap*1024 - 40, 1<<45 - 40}).Draw(rt, "start")
+	r.StartAt(start)
+	m := &machine{r: r, q: queue{size: r.Granules(), head: start, frontier: start, next: start}}
+	m.Attach(rt)
+	m.consume(rt)
+	return m
+}
+
+func (m *machine) consume(rt *rapid.T) {
+	m.q.manual = rapid.Bool().Draw(rt, "manual release")
+	opts := []ring.ConsumerOption{ring.WithSpin(0)}
+	if m.q.manual {
+		opts = append(opts, ring.WithManualRelease())
+	}
+	c, err := m.r.Consume(opts...)
+	require.NoError(rt, err)
+	m.c = c
+	m.q.takeOver()
+	require.Equal(rt, m.q.head, c.Position())
+}
+
+// Check runs after every step.
+func (m *machine) Check(rt *rapid.T) {
+	require.NoError(rt, m.r.Check())
+	end, err := m.r.Frontier()
+	require.NoError(rt, err)
+	require.Equal(rt, m.q.frontier, end, "frontier")
+	require.Equal(rt, m.q.head, m.r.Head(), "head")
+	require.Equal(rt, m.q.next, m.c.Position(), "consumer")
+	figures := m.c.Stats()
+	figures.Sleeps = 0 // as many as it takes
+	require.Equal(rt, m.q.counts, figures, "figures")
+	require.LessOrEqual(rt, m.r.HintAt(), m.q.frontier, "hint")
+}
+
+func (m *machine) seat(rt *rapid.T) *seat {
+	if len(m.seats) == 0 {
+		rt.Skip("nobody is attached")
+	}
+	return rapid.SampledFrom(m.seats).Draw(rt, "seat")
+}
+
+func (m *machine) producer(rt *rapid.T) (*seat, *ring.Producer) {
+	s := m.seat(rt)
+	return s, rapid.SampledFrom(s.producers).Draw(rt, "producer")
+}
+
+func (m *machine) size(rt *rapid.T) int {
+	return rapid.OneOf(rapid.IntRange(0, 200), rapid.IntRange(0, m.r.MaxFrame())).Draw(rt, "bytes")
+}
+
+func (m *machine) message(n int) ringtest.Message {
+	m.number++
+	return ringtest.Message{Data: message(n, m.number), Meta: m.number}
+}
+
+// answered compares a claim's answer with the model's, and returns its record.
+func (m *machine) answered(rt *rapid.T, s *seat, p *ring.Producer, g uint64, err error) *record {
+	rec := m.q.claim(s.model, p, g)
+	if rec == nil {
+		require.Equal(rt, ring.ErrFull, err)
+		return nil
+	}
+	require.NoError(rt, err)
+	require.Equal(rt, rec.pos+g, p.Position())
+	return rec
+}
+
+// Attach takes the lowest seat that is free, or whose holder died.
+func (m *machine) Attach(rt *rapid.T) {
+	if len(m.seats) == 4 {
+		rt.Skip("enough seats")
+	}
+	a, err := m.r.Attach()
+	require.NoError(rt, err)
+	s := &seat{a: a, model: m.q.attach()}
+	require.Equal(rt, s.model.slot, a.Slot())
+	m.seats = append(m.seats, s)
+	s.producers = append(s.producers, a.NewProducer())
+}
+
+func (m *machine) NewProducer(rt *rapid.T) {
+	s := m.seat(rt)
+	s.producers = append(s.producers, s.a.NewProducer())
+}
+
+func (m *machine) Send(rt *rapid.T) {
+	s, p := m.producer(rt)
+	wait := rapid.Bool().Draw(rt, "wait, with a context that has ended")
+	for range rapid.IntRange(1, 20).Draw(rt, "how many") {
+		msg := m.message(m.size(rt))
+		err := p.TrySend(msg.Data, msg.Meta)
+		rec := m.answered(rt, s, p, granules(len(msg.Data)), err)
+		if rec != nil {
+			rec.commit(msg)
+			continue
 		}
+		if wait { // it tries once more, and leaves nothing behind
+			require.ErrorIs(rt, p.Send(cancelled, msg.Data, msg.Meta), context.Canceled)
+			if m.q.turn == p { // who has waited gives it back
+				m.q.turn, m.q.turnSeat = nil, nil
+			}
+		}
+		break
+	}
+}
+
+func (m *machine) Batch(rt *rapid.T) {
+	s, p := m.producer(rt)
+	var all []ringtest.Message
+	var data [][]byte
+	g := uint64(0)
+	for range rapid.IntRange(0, 10).Draw(rt, "how many") {
+		msg := m.message(rapid.IntRange(0, 1000).Draw(rt, "bytes"))
+		all, data = append(all, msg), append(data, msg.Data)
+		g += granules(len(msg.Data))
+	}
+	err := p.TryBatch(data, func(i int) uint64 { return all[i].Meta })
+	switch {
+	case len(all) == 0:
 		require.NoError(rt, err)
-		q.records = append(q.records, rec)
-		return true
+		return
+	case g > m.q.size/8:
+		require.Equal(rt, ring.ErrTooLarge, err)
+		return
 	}
-	end := func(rt *rapid.T, how func(rec *record)) {
-		if len(open) == 0 {
-			rt.Skip("no claim is open")
-		}
-		i := rapid.IntRange(0, len(open)-1).Draw(rt, "which")
-		how(open[i])
-		require.ErrorIs(rt, open[i].claim.Commit(), ring.ErrClaimDone)
-		open = append(open[:i:i], open[i+1:]...)
+	if rec := m.answered(rt, s, p, g, err); rec != nil {
+		rec.commit(all...)
 	}
+}
 
-	rt.Repeat(map[string]func(*rapid.T){
-		"": func(rt *rapid.T) { require.NoError(rt, r.Check()) },
-		"send": func(rt *rapid.T) {
-			for range rapid.IntRange(1, 20).Draw(rt, "how many") {
-				m := next(size.Draw(rt, "bytes"))
-				if !push(rt, p.TrySend(m.Data, m.Meta), &record{state: ring.Commit, messages: []ringtest.Message{m}}) {
-					break
-				}
-			}
-		},
-		"batch": func(rt *rapid.T) {
-			rec := &record{state: ring.Commit}
-			var data [][]byte
-			for range rapid.IntRange(1, 10).Draw(rt, "how many") {
-				m := next(rapid.IntRange(0, 500).Draw(rt, "bytes"))
-				rec.messages = append(rec.messages, m)
-				data = append(data, m.Data)
-			}
-			push(rt, p.TryBatch(data, func(i int) uint64 { return rec.messages[i].Meta }), rec)
-		},
-		"claim": func(rt *rapid.T) {
-			n := size.Draw(rt, "bytes")
-			claim, err := p.TryClaim(n, 0)
-			rec := &record{state: ring.Busy, claim: claim, n: n}
-			if push(rt, err, rec) {
-				open = append(open, rec)
-			}
-		},
-		"commit": func(rt *rapid.T) {
-			end(rt, func(rec *record) {
-				m := next(rapid.IntRange(0, rec.n).Draw(rt, "bytes"))
-				copy(rec.claim.Bytes(), m.Data)
-				require.NoError(rt, rec.claim.SetMeta(m.Meta))
-				require.NoError(rt, rec.claim.CommitN(len(m.Data)))
-				rec.state, rec.messages = ring.Commit, []ringtest.Message{m}
-			})
-		},
-		"abort": func(rt *rapid.T) {
-			end(rt, func(rec *record) {
-				rec.claim.Abort()
-				rec.state = ring.Skip
-			})
-		},
-		"poll": func(rt *rapid.T) {
-			limit := rapid.IntRange(0, 30).Draw(rt, "limit")
-			stop := rapid.IntRange(0, 30).Draw(rt, "stop at")
-			how := rapid.SampledFrom([]ring.Action{ring.Continue, ring.Break, ring.Leave}).Draw(rt, "and")
-			if how == ring.Continue {
-				stop = -1
-			}
-			want, consumed := q.take(limit, stop, how)
-			var got []ringtest.Message
-			n, err := c.Poll(limit, func(f ring.Frame) ring.Action {
-				got = append(got, ringtest.Message{Data: append([]byte{}, f.Data...), Meta: f.Meta})
-				if len(got) == stop+1 {
-					return how
-				}
-				return ring.Continue
-			})
-			require.NoError(rt, err)
-			require.Equal(rt, consumed, n)
-			require.Equal(rt, len(want), len(got))
-			for i := range want {
-				require.Equal(rt, want[i].Meta, got[i].Meta)
-				require.Equal(rt, want[i].Data, got[i].Data)
-			}
-		},
-		"new producer": func(rt *rapid.T) { p = a.NewProducer() },
-		"new consumer": func(rt *rapid.T) {
-			// Within a batch it would get the batch's first messages again.
-			for len(q.records) > 0 && q.records[0].state == ring.Commit {
-				_, n := q.take(1, -1, ring.Continue)
-				m, err := c.Poll(1, func(ring.Frame) ring.Action { return ring.Continue })
-				require.NoError(rt, err)
-				require.Equal(rt, n, m)
-			}
-			require.NoError(rt, c.Close())
-			c, err = r.Consume()
-			require.NoError(rt, err)
-		},
-	})
-	for _, rec := range open {
-		rec.claim.Abort()
-		rec.state = ring.Skip
+func (m *machine) Claim(rt *rapid.T) {
+	s, p := m.producer(rt)
+	n := m.size(rt)
+	c, err := p.TryClaim(n, 0)
+	rec := m.answered(rt, s, p, granules(n), err)
+	if rec == nil {
+		return
 	}
-	want, _ := q.take(1<<30, -1, ring.Continue)
-	n, err := c.Poll(1<<30, func(ring.Frame) ring.Action { return ring.Continue })
+	require.Equal(rt, rec.pos, c.Position())
+	require.Len(rt, c.Bytes(), n)
+	rec.claim, rec.n = c, n
+	s.model.open = append(s.model.open, rec)
+}
+
+// ending takes one of the open claims, of closed seats as well.
+func (m *machine) ending(rt *rapid.T) (*seatModel, *record) {
+	var all []*record
+	for _, s := range m.q.seats {
+		if !s.dead {
+			all = append(all, s.open...)
+		}
+	}
+	if len(all) == 0 {
+		rt.Skip("no claim is open")
+	}
+	rec := rapid.SampledFrom(all).Draw(rt, "claim")
+	return rec.seat, rec
+}
+
+func (m *machine) Commit(rt *rapid.T) {
+	s, rec := m.ending(rt)
+	msg := m.message(rapid.IntRange(0, rec.n).Draw(rt, "bytes"))
+	copy(rec.claim.Bytes(), msg.Data)
+	require.NoError(rt, rec.claim.SetMeta(msg.Meta))
+	require.Equal(rt, ring.ErrTooLarge, rec.claim.CommitN(rec.n+1))
+	err := rec.claim.CommitN(len(msg.Data))
+	if s.closed {
+		require.ErrorIs(rt, err, os.ErrClosed)
+		rec.state = ring.Skip
+	} else {
+		require.NoError(rt, err)
+		rec.commit(msg)
+	}
+	m.ended(rt, rec)
+}
+
+func (m *machine) Abort(rt *rapid.T) {
+	_, rec := m.ending(rt)
+	rec.claim.Abort()
+	rec.state = ring.Skip
+	m.ended(rt, rec)
+}
+
+func (m *machine) ended(rt *rapid.T, rec *record) {
+	m.q.ended(rec)
+	require.Equal(rt, ring.ErrClaimDone, rec.claim.Commit())
+	rec.claim.Abort()
+	require.Nil(rt, rec.claim.Bytes())
+}
+
+// Refused has what changes nothing.
+func (m *machine) Refused(rt *rapid.T) {
+	_, p := m.producer(rt)
+	require.Equal(rt, ring.ErrTooLarge, p.TrySend(make([]byte, m.r.MaxFrame()+1), 0))
+	require.Equal(rt, ring.ErrMeta, p.TrySend(nil, 1<<ring.MetaBits))
+	_, err := p.TryClaim(-1, 0)
+	require.Equal(rt, ring.ErrTooLarge, err)
+	_, err = m.r.Consume()
+	require.ErrorIs(rt, err, ring.ErrConsumerBusy)
+	for _, s := range m.gone {
+		require.ErrorIs(rt, s.a.Close(), os.ErrClosed)
+		if !s.model.dead {
+			require.ErrorIs(rt, s.producers[0].TrySend(nil, 0), os.ErrClosed)
+		}
+	}
+}
+
+// Leave closes a seat. Its slot is free when the last of its claims has ended.
+func (m *machine) Leave(rt *rapid.T) {
+	s := m.seat(rt)
+	require.NoError(rt, s.a.Close())
+	m.q.leave(s.model)
+	m.vacated(s)
+}
+
+// Die is the end of a producer's process. Its claims stay until the consumer, or
+// the slot's next holder, finds out.
+func (m *machine) Die(rt *rapid.T) {
+	s := m.seat(rt)
+	require.NoError(rt, s.a.Die())
+	s.model.dead = true
+	m.vacated(s)
+}
+
+func (m *machine) vacated(s *seat) {
+	for i := range m.seats {
+		if m.seats[i] == s {
+			m.seats = append(m.seats[:i:i], m.seats[i+1:]...)
+			break
+		}
+	}
+	m.gone = append(m.gone, s)
+}
+
+// Turn has a producer hold the turn, or give it back. Everybody else leaves a quarter free.
+func (m *machine) Turn(rt *rapid.T) {
+	s, p := m.producer(rt)
+	if m.q.turn == p {
+		p.DropTurn()
+		m.q.turn, m.q.turnSeat = nil, nil
+		return
+	}
+	require.Equal(rt, m.q.turn == nil, p.TakeTurn())
+	if m.q.turn == nil {
+		m.q.turn, m.q.turnSeat = p, s.model
+	}
+}
+
+// AskWhoLives has the consumer ask, which takes a dead one's turn.
+func (m *machine) AskWhoLives(rt *rapid.T) {
+	slot := rapid.IntRange(0, 5).Draw(rt, "slot")
+	alive, err := m.c.SlotAlive(slot)
 	require.NoError(rt, err)
-	require.Equal(rt, len(want), n)
-	require.NoError(rt, r.Check())
-	require.Equal(rt, p.Position() <= c.Position(), true)
+	require.Equal(rt, m.q.alive(slot), alive)
+	if t := m.q.turnSeat; t != nil && t.slot == slot && !alive {
+		m.q.turn, m.q.turnSeat = nil, nil
+	}
+}
+
+func (m *machine) Poll(rt *rapid.T) {
+	limit := rapid.IntRange(0, 30).Draw(rt, "limit")
+	stop := rapid.IntRange(0, 30).Draw(rt, "stop at")
+	how := rapid.SampledFrom([]ring.Action{ring.Continue, ring.Continue, ring.Break, ring.Leave}).Draw(rt, "and")
+	if how == ring.Continue {
+		stop = -1
+	}
+	m.poll(rt, limit, stop, how)
+}
+
+func (m *machine) poll(rt *rapid.T, limit, stop int, how ring.Action) int {
+	// A dead owner is asked for after a while only. Wait comes back when that is done.
+	for m.q.deadInFront() {
+		require.NoError(rt, m.c.Wait(context.Background()))
+		m.q.skipFront()
+	}
+	var got []ringtest.Message
+	heads := []uint64{}
+	n, err := m.c.Poll(limit, func(f ring.Frame) ring.Action {
+		require.Equal(rt, len(f.Data), cap(f.Data))
+		got = append(got, ringtest.Copy(f))
+		heads = append(heads, m.r.Head())
+		if len(got) == stop+1 {
+			return how
+		}
+		return ring.Continue
+	})
+	require.NoError(rt, err)
+	want, wantHeads, consumed := m.q.poll(limit, stop, how, m.c.Position())
+	require.Equal(rt, consumed, n)
+	require.Len(rt, got, len(want))
+	require.Equal(rt, wantHeads, heads, "head, while the handler ran")
+	for i := range want {
+		require.Equal(rt, want[i], got[i])
+	}
+	return n
+}
+
+func (m *machine) Wait(rt *rapid.T) {
+	if m.q.deadInFront() {
+		return // it may take its time to find out: see poll
+	}
+	interrupted := rapid.Bool().Draw(rt, "interrupted")
+	if interrupted {
+		m.c.Interrupt()
+		require.Equal(rt, ring.ErrInterrupted, m.c.WaitUntil(context.Background(), 1))
+	}
+	err := m.c.WaitUntil(context.Background(), 1) // long ago
+	if m.q.ready() {
+		require.NoError(rt, err)
+	} else {
+		require.ErrorIs(rt, err, os.ErrDeadlineExceeded)
+	}
+}
+
+func (m *machine) Release(rt *rapid.T) {
+	pos := m.q.head
+	if len(m.q.polls) > 0 {
+		pos = rapid.SampledFrom(m.q.polls).Draw(rt, "position after a poll")
+	}
+	switch err := m.c.Release(pos); {
+	case !m.q.manual:
+		require.Equal(rt, ring.ErrNotManual, err)
+	case pos < m.q.head:
+		require.Equal(rt, ring.ErrRelease, err)
+	default:
+		require.NoError(rt, err)
+		m.q.release(pos)
+	}
+	if m.q.manual {
+		require.Equal(rt, ring.ErrRelease, m.c.Release(m.q.polled()+1))
+	}
+}
+
+func (m *machine) WaitReleased(rt *rapid.T) {
+	_, p := m.producer(rt)
+	pos := rapid.SampledFrom([]uint64{m.q.head, m.q.next, m.q.frontier, p.Position()}).Draw(rt, "position")
+	err := p.WaitReleased(cancelled, pos)
+	if pos <= m.q.head {
+		require.NoError(rt, err)
+	} else {
+		require.ErrorIs(rt, err, context.Canceled)
+	}
+}
+
+// NewConsumer goes on at head: what was not released comes again.
+func (m *machine) NewConsumer(rt *rapid.T) {
+	if rapid.Bool().Draw(rt, "dies") {
+		require.NoError(rt, m.c.Die())
+		defer func() { // they go on from the last time that they were published
+			m.q.counts = m.c.Stats()
+			m.q.counts.Sleeps = 0
+		}()
+	} else {
+		require.NoError(rt, m.c.Close())
+		_, err := m.c.Poll(1, nil)
+		require.ErrorIs(rt, err, os.ErrClosed)
+	}
+	m.consume(rt)
+}
+
+// finish ends what is open, and receives everything.
+func (m *machine) finish(rt *rapid.T) {
+	for _, s := range m.q.seats {
+		for !s.dead && len(s.open) > 0 {
+			rec := s.open[0]
+			rec.claim.Abort()
+			rec.state = ring.Skip
+			m.ended(rt, rec)
+		}
+	}
+	for m.q.next != m.q.frontier {
+		m.poll(rt, 1<<30, -1, ring.Continue)
+	}
+	if m.q.manual {
+		require.NoError(rt, m.c.Release(m.q.next))
+		m.q.release(m.q.next)
+	}
+	m.Check(rt)
+	require.Equal(rt, m.q.frontier, m.r.Head())
+}
+
+func (m *machine) close(rt *rapid.T) {
+	for _, s := range append(m.seats, m.gone...) {
+		if !s.model.dead {
+			for _, rec := range s.model.open { // after a failure
+				rec.claim.Abort()
+			}
+			if err := s.a.Close(); !errors.Is(err, os.ErrClosed) {
+				require.NoError(rt, err)
+			}
+		}
+	}
+	if err := m.c.Close(); !errors.Is(err, os.ErrClosed) {
+		require.NoError(rt, err)
+	}
+	if m.r.Segment().Kind() == shm.Named {
+		require.NoError(rt, m.r.Segment().Unlink())
+	}
+	require.NoError(rt, m.r.Close())
 }

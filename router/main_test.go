@@ -55,6 +55,7 @@ var roles = map[string]func(arg string) error{
 	"busy worker":     busyWorker,
 	"hog":             func(string) error { hosttest.Hog(); fmt.Println("busy"); select {} },
 	"honest":          sendUntilTold,
+	"scribbler":       scribble,
 }
 
 // Roles that only other roles start.
