@@ -146,7 +146,8 @@ func (c Claim) Bytes() []byte {
 }
 
 // Commit sends all the claimed bytes. The error is ErrClaimDone if the claim has ended, a *StateError if
-// the Sender was stopped meanwhile, or one of Send's; in either case the message was not sent.
+// the Sender was stopped meanwhile, or one of Send's; in either case the message was not sent, and the claim
+// has ended.
 func (c Claim) Commit() error { return c.CommitN(len(c.bytes)) }
 
 // CommitN sends the first n of the claimed bytes. If n is below 0 or more than were claimed, the error is
@@ -161,10 +162,10 @@ func (c Claim) CommitN(n int) error {
 	if c.h.gen.Load() != c.gen {
 		return ErrClaimDone
 	}
-	if s.state != StateOpen {
+	if err := s.ready("commit"); err != nil {
 		c.h.abort()
 		c.h.rest()
-		return &StateError{"commit", s.state}
+		return err
 	}
 	if n < 0 || n > len(c.bytes) {
 		return ErrTooLarge

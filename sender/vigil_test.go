@@ -110,7 +110,8 @@ func TestRouterKilled(t *testing.T) {
 				<-s.Context().Done()
 				wantErr(t, context.Cause(s.Context()), ErrRouterGone)
 			}
-			open.Abort()
+			wantErr(t, open.Commit(), ErrRouterGone)
+			wantErr(t, open.Commit(), ErrClaimDone)
 			must(t, s.Stop())
 			must(t, other.Stop())
 		})
