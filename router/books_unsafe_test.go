@@ -103,3 +103,21 @@ func openBook[T any](path string) (book *T, closeBook func(), err error) {
 	}
 	return (*T)(unsafe.Pointer(&mem[0])), func() { unix.Munmap(mem) }, nil
 }
+
+// guestBook is what a worker notes about the death of its router.
+type guestBook struct {
+	pid   atomic.Int64
+	stage atomic.Uint32 // how far it has come, see guestNew
+	order atomic.Uint32 // from the test: 1 to go on
+
+	ctxAt  atomic.Int64 // when its context had ended
+	opAt   atomic.Int64 // when what it was doing had failed
+	wrong  atomic.Uint32
+	reason [200]byte // what was wrong
+}
+
+const (
+	guestNew = iota
+	guestReady
+	guestDone // it has left, and exits
+)

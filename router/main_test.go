@@ -35,6 +35,8 @@ var roles = map[string]func(arg string) error{
 	"path":    sendByPath,
 	"nothing": func(string) error { os.Exit(3); return nil },
 	"life":    lifeRole,
+	"host":    hostRole,
+	"guest":   guestRole,
 
 	"lives worker": livesWorker,
 
