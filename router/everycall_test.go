@@ -128,16 +128,22 @@ func newWriter(t testing.TB, dir string, o *oracle, serial uint32, token string)
 
 // send is TrySend, since nobody may be there to make room: then nothing is sent.
 func (w *writer) send() error {
-	number := w.diary.used.Load() + 1
-	w.diary.used.Store(number)
-	w.diary.fate[number].Store(fateIntent)
-	switch err := w.s.TrySend(makeLetter(40, w.serial, number)); err {
-	case nil:
-		w.diary.fate[number].Store(fateAcked)
-	case sender.ErrFull:
-		w.diary.fate[number].Store(fateFailed)
-	default:
+	if err := w.note(w.s.TrySend); err != sender.ErrFull {
 		return err
 	}
 	return nil
+}
+
+// note sends the next letter, and notes intent and fate.
+func (w *writer) note(send func([]byte) error) error {
+	number := w.diary.used.Load() + 1
+	w.diary.used.Store(number)
+	w.diary.fate[number].Store(fateIntent)
+	err := send(makeLetter(40, w.serial, number))
+	if err == nil {
+		w.diary.fate[number].Store(fateAcked)
+	} else {
+		w.diary.fate[number].Store(fateFailed)
+	}
+	return err
 }

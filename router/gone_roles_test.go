@@ -111,7 +111,8 @@ func (p guestPlan) book() string { return filepath.Join(p.Dir, "guest "+p.State)
 
 type guest struct {
 	*guestBook
-	s *sender.Sender
+	s       *sender.Sender
+	watched bool // ctxAt will be noted
 }
 
 func (g *guest) ready() { g.stage.Store(guestReady) }
@@ -200,8 +201,8 @@ func guestRole(arg string) error {
 // play does what the state is, and notes when the context has ended.
 func (g *guest) play(state string) error {
 	if g.s != nil {
-		ctx := g.s.Context()
-		context.AfterFunc(ctx, func() { g.ctxAt.Store(shm.Now()) })
+		g.watched = true
+		context.AfterFunc(g.s.Context(), func() { g.ctxAt.Store(shm.Now()) })
 	}
 	return guestStates[state](g)
 }
@@ -216,6 +217,9 @@ func (g *guest) after(err error) error {
 	}
 	ctx := g.s.Context()
 	<-ctx.Done()
+	for g.watched && g.ctxAt.Load() == 0 {
+		time.Sleep(100 * time.Microsecond)
+	}
 	if cause := context.Cause(ctx); !errors.Is(cause, sender.ErrRouterGone) {
 		return fmt.Errorf("the context says %w", cause)
 	}
