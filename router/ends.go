@@ -124,8 +124,8 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 	w := m.n.dir.Word(rcv.index)
 	switch w.State() {
 	case wire.PipeOpen:
-		// It never attached. Freeing the entry makes sure that nobody does any more.
-		if m.n.dir.Free(rcv.index, w) {
+		// It never attached, and nobody can any more.
+		if m.n.dir.Abandon(rcv.index, w) {
 			l.end(m, lateEnd{rcv: rcv, peer: &PeerError{Slot: -1, PID: x.pid, State: x.state}})
 			return
 		}

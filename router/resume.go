@@ -189,7 +189,11 @@ func (n *run) adopt() error {
 			n.awaited.Add(-1)
 		}
 		if e.State() == wire.PipeEnded {
-			m.live.end(m, lateEnd{rcv: rcv})
+			end := lateEnd{rcv: rcv}
+			if e.Slot() == wire.NoSlot {
+				end.peer = &PeerError{Slot: -1}
+			}
+			m.live.end(m, end)
 		}
 	}
 	n.pipes.next = n.pipes.size // the free ones are all in the list

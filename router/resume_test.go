@@ -311,3 +311,40 @@ func TestResumeDoesNotMixPipes(t *testing.T) {
 		must(t, r.Stop())
 	}
 }
+
+// A launched worker exits before it attaches, and the router ends before anybody
+// was told: the next one has the pipe, and its end.
+func TestResumeTellsOfWorkersThatNeverAttached(t *testing.T) {
+	guard(t)
+	stage := newStage()
+	r := begin(t, WithPath(t.TempDir()+"/segment"), WithResume(), WithEventLoop(stage.loop()))
+	s, rcv := pipe(t, r)
+	_, err := r.Launch(command(t, "nothing", ""), s)
+	must(t, err)
+	eventually(t, "the exit is noticed", func() bool { return r.Stats().Ends == 1 })
+	must(t, r.Stop())
+	for range 2 {
+		must(t, r.Start())
+		rcvs, err := r.Receivers()
+		must(t, err)
+		if len(rcvs) != 1 || rcvs[0].ID() != rcv.ID() {
+			t.Fatalf("receivers: %v", rcvs)
+		}
+		ended := false
+		rcvs[0].Handle(func(m Message) { t.Errorf("got %q", m.Data) }, func(err error) {
+			ended = true
+			var died *PeerError
+			if !errors.As(err, &died) || died.Slot != -1 {
+				t.Errorf("end: %v", err)
+			}
+		})
+		stage.until(t, "end", func() bool { return ended })
+		rcv = rcvs[0]
+		must(t, r.Stop())
+	}
+	must(t, r.Start())
+	rcvs, err := r.Receivers()
+	must(t, err)
+	must(t, rcvs[0].Close())
+	eventually(t, "all indexes are free", func() bool { return r.Stats().Pipes == (PipeStats{}) })
+}

@@ -305,3 +305,23 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// A pipe that was abandoned has ended, and nobody attaches to it.
+func TestAbandon(t *testing.T) {
+	d, _ := create(t, 1)
+	if !d.Publish(0, 7) || !d.Abandon(0, d.Word(0)) {
+		t.Fatal("not abandoned")
+	}
+	if w := d.Word(0); w.State() != PipeEnded || w.ID() != 7 || w.Slot() != NoSlot {
+		t.Errorf("%v of %d, slot %d", w.State(), w.ID(), w.Slot())
+	}
+	if err := d.Attach(0, 7, 3, 1); !errors.Is(err, ErrGone) {
+		t.Errorf("attach: %v", err)
+	}
+	if d.Abandon(0, d.Word(0)) || !d.Free(0, d.Word(0)) || !d.Publish(0, 8) {
+		t.Error("the entry cannot be used again")
+	}
+	if err := d.Attach(0, 8, 3, 1); err != nil || d.Abandon(0, d.Word(0)) {
+		t.Errorf("attach: %v, then abandoned", err)
+	}
+}

@@ -13,6 +13,9 @@ import (
 //	   ▲                            │                       │                        │
 //	   └────────────────────────────┴───────────────────────┴──────── Free (router) ─┘
 //
+// and, where the process that was given the sender is known to be gone, from PipeOpen to PipeEnded by Abandon
+// (router), in nobody's name.
+//
 // Every arrow is one CAS of the word, so of two senders one attaches, and of a sender that attaches and a
 // router that closes, one comes first. The word names its owner from the instant of that CAS on: slot and the
 // low bits of the slot's instance number. The whole instance number follows in a word of its own, and is 0
@@ -33,6 +36,9 @@ const (
 	instanceShift = stateBits
 	slotShift     = instanceShift + instanceBits
 	idShift       = slotShift + slotBits
+
+	// NoSlot is the slot of a pipe that ended without a sender.
+	NoSlot = 1<<slotBits - 1
 
 	// MaxID is the largest connection id.
 	MaxID = 1<<idBits - 1
@@ -89,7 +95,8 @@ func makeWord(id uint64, slot int, instance uint32, s PipeState) Word {
 // ID returns the connection id.
 func (w Word) ID() uint64 { return uint64(w >> idShift) }
 
-// Slot returns the sender's slot. It means something if State is PipeAttached or PipeEnded.
+// Slot returns the sender's slot. It means something if State is PipeAttached or PipeEnded, where it may be
+// NoSlot.
 func (w Word) Slot() int { return int(uint8(w >> slotShift)) }
 
 // State returns the pipe's state; a value without a name means that somebody else wrote the word.
@@ -168,7 +175,7 @@ func (d *Directory) Publish(index uint32, id uint64) bool {
 func (d *Directory) Attach(index uint32, id uint64, slot int, instance uint32) error {
 	open := makeWord(id, 0, 0, PipeOpen)
 	if !d.cas(index, open, makeWord(id, slot, instance, PipeAttached)) {
-		if now := d.Word(index); now.ID() == id && (now.State() == PipeAttached || now.State() == PipeEnded) {
+		if now := d.Word(index); now.ID() == id && now.Slot() != NoSlot && (now.State() == PipeAttached || now.State() == PipeEnded) {
 			return ErrTaken
 		}
 		return ErrGone
@@ -182,6 +189,12 @@ func (d *Directory) Attach(index uint32, id uint64, slot int, instance uint32) e
 func (d *Directory) End(index uint32, id uint64, slot int, instance uint32) bool {
 	w := makeWord(id, slot, instance, PipeAttached)
 	return d.cas(index, w, w.withState(PipeEnded))
+}
+
+// Abandon is the router's: it ends a pipe that nobody has attached and nobody will, if its word is still old. It
+// stays one of the pipes that a router which resumes finds.
+func (d *Directory) Abandon(index uint32, old Word) bool {
+	return old.State() == PipeOpen && d.cas(index, old, makeWord(old.ID(), NoSlot, 0, PipeEnded))
 }
 
 // Free is the router's: it gives the entry up if its word is still old, which the router has seen to need no
