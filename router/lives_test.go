@@ -1,9 +1,6 @@
 package router
 
 import (
-	"bufio"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,7 +15,6 @@ import (
 	"time"
 
 	"github.com/shmrouter/shmrouter/internal/ringtest"
-	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
 )
 
@@ -226,48 +222,6 @@ func (r *round) oneLife() {
 	r.afterDeath(p.Life)
 }
 
-// testLife is the test's view of a main process.
-type testLife struct {
-	cmd   *exec.Cmd
-	in    io.Writer
-	out   io.Closer
-	lines chan string // what it says; closed when it is dead
-}
-
-func startLife(t testing.TB, session string, p plan) *testLife {
-	t.Helper()
-	arg, err := json.Marshal(p)
-	must(t, err)
-	cmd := command(t, "life", string(arg))
-	cmd.Env = append(cmd.Env, sessionEnv+"="+session, "GOMAXPROCS=2")
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	outR, outW, err := os.Pipe()
-	must(t, err)
-	cmd.Stdout = outW
-	err = cmd.Start()
-	outW.Close()
-	must(t, err)
-	l := &testLife{cmd: cmd, in: in, out: outR, lines: make(chan string, 100)}
-	go func() {
-		defer close(l.lines)
-		for s := bufio.NewScanner(outR); s.Scan(); {
-			l.lines <- s.Text()
-		}
-	}()
-	return l
-}
-
-// killed waits for its end, which is an error unless it is that of SIGKILL.
-func (l *testLife) killed() error {
-	err := l.cmd.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
-		return nil
-	}
-	return fmt.Errorf("it was to be killed, and has ended: %w", err)
-}
-
 // hear deals with what a life says.
 func (r *round) hear(p *plan, life *exec.Cmd, line string) {
 	f := strings.Fields(line)
@@ -353,116 +307,4 @@ func (r *round) kill(w *testWorker) {
 	} else if pid := int(w.diary.pid.Load()); slices.Contains(sessionProcesses(r.session), pid) {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
-}
-
-// afterDeath looks at what a dead life has left.
-func (r *round) afterDeath(life uint32) {
-	path := filepath.Join(r.dir, "segment")
-	if _, err := os.Stat(path); err != nil {
-		if r.log.count.Load() > 0 {
-			r.t.Errorf("life %d: %v", life, err)
-		}
-		return // it died before there was one
-	}
-	rg, err := ring.OpenPath(path)
-	must(r.t, err)
-	defer rg.Close()
-	if err := rg.Check(); err != nil {
-		r.t.Errorf("life %d left %v", life, err)
-	}
-	if err := r.oracle.dead(life); err != nil {
-		r.t.Errorf("life %d: %v", life, err)
-	}
-	for _, w := range r.workers {
-		if w.diary.stage.Load() == stageFailed {
-			r.t.Errorf("worker %d failed", w.serial)
-		}
-	}
-}
-
-// finish ends the workers, routes what is left in a last life, in this process,
-// and judges the whole.
-func (r *round) finish() {
-	t := r.t
-	r.life++
-	for _, w := range r.workers {
-		w.diary.order.Store(1)
-	}
-	// Some stop while no router is there.
-	router, err := livesRouter(&plan{Dir: r.dir, Inbox: 2, Turn: 100})
-	must(t, err)
-	must(t, startPatiently(router))
-	defer halt(t, router)
-	log := &lifeLog{book: r.log, life: r.life}
-	log.add(note{kind: lineStart, at: shm.Now()}, 0)
-	rcvs, err := router.Receivers()
-	must(t, err)
-	ended := make(chan uint64, len(rcvs))
-	for _, rcv := range rcvs {
-		log.add(note{kind: lineListed, id: rcv.ID()}, 0)
-	}
-	log.add(note{kind: lineReady}, 0)
-	open := map[uint64]*Receiver{}
-	for _, rcv := range rcvs {
-		id := rcv.ID()
-		open[id] = rcv
-		rcv.Handle(func(m Message) { log.message(id, m).flags.Or(flagDone) }, func(err error) { log.end(id, err); ended <- id })
-	}
-	eventually(t, "all processes have ended", func() bool { return len(sessionProcesses(r.session)) == 0 })
-	for _, w := range r.workers {
-		if w.cmd == nil {
-			continue
-		}
-		if err := within(t, "worker exits", w.exited); err != nil && !r.killed[w.serial] {
-			t.Errorf("worker %d: %v", w.serial, err)
-		}
-	}
-	// Now every pipe that a sender ever attached to has ended.
-	for {
-		attached := router.Stats().Pipes.Attached + router.Stats().Pipes.Ended
-		for len(ended) > 0 {
-			rcv := open[<-ended]
-			delete(open, rcv.ID())
-			must(t, rcv.Close())
-		}
-		if attached == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	for _, rcv := range open {
-		must(t, rcv.Close())
-	}
-	eventually(t, "no pipe is left", func() bool { return router.Stats().Pipes == (PipeStats{}) })
-	if s := router.Stats(); s.Malformed != 0 || s.Damages != 0 || s.Ring.Used != 0 {
-		t.Errorf("left: %+v", s)
-	}
-	must(t, router.Stop())
-	r.oracle.readLog(r.life)
-	r.oracle.final(r.killed)
-	r.judge("the end, life %d", r.life)
-	must(t, os.Remove(filepath.Join(r.dir, "segment")))
-	entries, err := os.ReadDir(r.dir)
-	must(t, err)
-	for _, e := range entries {
-		if e.Name() != "log" && !strings.HasPrefix(e.Name(), "diary") {
-			t.Errorf("left behind: %s", e.Name())
-		}
-	}
-}
-
-// sessionProcesses finds the processes of a session, this one excepted.
-func sessionProcesses(session string) (pids []int) {
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		var pid int
-		if _, err := fmt.Sscan(e.Name(), &pid); err != nil || pid == os.Getpid() {
-			continue
-		}
-		env, _ := os.ReadFile("/proc/" + e.Name() + "/environ")
-		if strings.Contains("\x00"+string(env), "\x00"+sessionEnv+"="+session+"\x00") {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
 }
