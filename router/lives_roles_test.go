@@ -216,6 +216,9 @@ func (v *life) attend(rcv *Receiver) {
 			if err != nil {
 				return
 			}
+			if m.Seq%16 == 0 {
+				time.Sleep(200 * time.Microsecond) // later messages of others are handled before
+			}
 			v.message(rcv, m)
 		}
 		onEnd(nil)
