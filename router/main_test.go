@@ -50,6 +50,8 @@ var roles = map[string]func(arg string) error{
 	"family":       family,
 	"forker":       forker,
 	"daemon":       daemon,
+	"blind main":   blindMain,
+	"blind worker": blindWorker,
 
 	"enduring main":   enduringMain,
 	"enduring worker": enduringWorker,
@@ -61,7 +63,7 @@ var roles = map[string]func(arg string) error{
 }
 
 // Roles that only other roles start.
-var nested = []string{"obedient", "daemon", "busy worker", "hog"}
+var nested = []string{"obedient", "daemon", "blind worker", "busy worker", "hog"}
 
 var used struct {
 	mu    sync.Mutex

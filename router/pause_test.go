@@ -381,6 +381,11 @@ func TestBusyMachine(t *testing.T) {
 				t.Errorf("%+v", report)
 			}
 			report.Took = time.Since(began).String()
+			if group != "" {
+				stat, err := os.ReadFile(filepath.Join(group, "cpu.stat"))
+				must(t, err)
+				t.Logf("%s", stat)
+			}
 			t.Logf("%+v", report)
 		})
 	}

@@ -215,6 +215,104 @@ func TestChildrenOutliveTheWorker(t *testing.T) {
 	}
 }
 
+// blindMain is a main process with a worker that it leaves alone.
+func blindMain(string) error {
+	r, err := New()
+	if err == nil {
+		err = r.Start()
+	}
+	if err != nil {
+		return err
+	}
+	s, _, err := r.Pipe()
+	if err != nil {
+		return err
+	}
+	cmd := again("blind worker", "")
+	cmd.Stdout = os.Stdout
+	if _, err := r.Launch(cmd, s); err != nil {
+		return err
+	}
+	select {}
+}
+
+// blindWorker closes its descriptors, and waits for the end of its router.
+func blindWorker(string) error {
+	s, err := sender.FromEnv()
+	if err != nil {
+		return err
+	}
+	if err := s.Start(); err != nil {
+		return err
+	}
+	ctx := s.Context()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		var fd int
+		fmt.Sscan(e.Name(), &fd)
+		link, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err == nil && fd > 2 && !strings.HasPrefix(link, "anon_inode:[event") {
+			unix.Close(fd)
+		}
+	}
+	if err := s.Send(background, []byte("x")); err != nil {
+		return err
+	}
+	fmt.Println("blind")
+	<-ctx.Done()
+	fmt.Println(causeOf(ctx))
+	if err := s.Send(background, []byte("x")); !errors.Is(err, sender.ErrRouterGone) {
+		fmt.Println("send:", err)
+	}
+	return nil
+}
+
+// A worker that has closed its descriptors, and has not the privilege to open the segment again, can ask the
+// kernel for no lock. It learns of its router's death all the same.
+func TestBlindWorkerLearnsOfTheRoutersDeath(t *testing.T) {
+	guard(t)
+	cmd := command(t, "blind main", "")
+	cmd.Path, cmd.Args[0] = "/proc/self/exe", "/proc/self/exe"
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	outR, outW, err := os.Pipe()
+	must(t, err)
+	defer outR.Close()
+	cmd.Stdout = outW
+	must(t, cmd.Start())
+	outW.Close()
+	defer cmd.Process.Kill()
+	lines := make(chan string, 3)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(outR); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	if got := within(t, "worker", lines); got != "blind" {
+		t.Fatal(got)
+	}
+	select {
+	case got := <-lines:
+		t.Errorf("before the death: %q", got)
+	case <-time.After(500 * time.Millisecond): // the questions come more often
+	}
+	must(t, cmd.Process.Kill())
+	cmd.Wait()
+	began := time.Now()
+	if got := within(t, "news of the death", lines); got != sender.ErrRouterGone.Error() {
+		t.Error(got)
+	}
+	t.Logf("noticed after %v", time.Since(began))
+	if got := within(t, "end of the worker", lines); got != "" {
+		t.Error(got)
+	}
+}
+
 // forker starts its successor in the hand-over in a session of its own, and exits: at once, or when that one
 // has started its sender.
 func forker(arg string) error {

@@ -1,11 +1,13 @@
 package sender
 
 import (
+	"errors"
 	"os"
 	"time"
 
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
+	"golang.org/x/sys/unix"
 )
 
 // vigil is how a process with senders learns that its router died, also while it sends into a ring that still
@@ -67,6 +69,19 @@ func consumerOf(r *ring.Ring) consumer {
 	return consumer{st.PID, st.ConsumerStart, err == nil && ns != 0 && st.ConsumerPIDNamespace == ns}
 }
 
+// gone reports whether the process has certainly ended, for those who cannot ask for its lock. One that
+// nobody has waited for is still there.
+func (c consumer) gone() bool {
+	if !c.here || c.pid <= 0 || c.start == 0 {
+		return false
+	}
+	if errors.Is(unix.Kill(c.pid, 0), unix.ESRCH) { // /proc may hide what it has
+		return true
+	}
+	start, err := shm.ProcessStart(c.pid)
+	return err == nil && start != c.start
+}
+
 // run ends with the vigil, or with the router where no other may go on.
 func (v *vigil) run(l *link, att *ring.Attachment) {
 	died := make(chan struct{}, 1)
@@ -84,9 +99,10 @@ func (v *vigil) run(l *link, att *ring.Attachment) {
 				}
 			}
 		}
-		// A question that the kernel does not answer says nothing about the router.
+		// A question that the kernel does not answer says nothing about the router. It is one whose descriptors
+		// somebody has closed in this process, the pidfd as well.
 		alive, err := att.ConsumerAlive()
-		dead := err == nil && !alive
+		dead := err == nil && !alive || err != nil && consumerOf(l.ring).gone()
 		if l.dead.Swap(dead) != dead && dead {
 			l.seg.Guarded(func() error {
 				l.dir.Notify() // the contexts
@@ -98,7 +114,7 @@ func (v *vigil) run(l *link, att *ring.Attachment) {
 		}
 		wait := aliveEvery
 		switch {
-		case armed && !dead:
+		case armed && !dead && err == nil:
 			wait = aliveNet
 		case doubts > 0:
 			doubts--
