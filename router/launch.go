@@ -111,8 +111,10 @@ func (r *Router) Launch(cmd *exec.Cmd, senders ...*sender.Sender) (*Worker, erro
 	}
 	go func() {
 		w.err = cmd.Wait()
-		close(w.done)
+		// First the monitor: whoever waits may go on to what it should have heard before, such as the end
+		// of a child that has the pipes.
 		n.mon.post(event{exit: &exitReport{cmd.Process.Pid, cmd.ProcessState, pipes}})
+		close(w.done)
 	}()
 	n.log.Debug("launched worker", "pid", cmd.Process.Pid, "pipes", len(pipes))
 	return w, nil

@@ -222,10 +222,15 @@ func TestMainProcessStopped(t *testing.T) {
 
 // busyMain is a router on a machine that has other things to do. arg says which: "hog" for a goroutine on its
 // only processor, "hogs" for one in each worker, too; "pinned beside" for one processor for all, and a
-// process that is busy there; "quota" to wait until it is put into a control group.
+// process that is busy there; "quota" to wait until it is put into a control group, and use that up.
 func busyMain(arg string) error {
 	if strings.Contains(arg, "quota") {
 		fmt.Scanln(new(string))
+		groups, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil || !strings.Contains(string(groups), hosttest.QuotaName) {
+			return fmt.Errorf("not in the group, but in %q: %v", groups, err)
+		}
+		defer hosttest.Hog()()
 	}
 	if strings.Contains(arg, "pinned") {
 		if err := hosttest.Processor(); err != nil {
@@ -312,8 +317,11 @@ func busyMain(arg string) error {
 
 // busyMessages is how many each worker sends: many, where they are not slow.
 func busyMessages(arg string) int {
-	if strings.Contains(arg, "hog") {
+	switch {
+	case strings.Contains(arg, "hog"):
 		return 1000
+	case arg == "quota":
+		return 10_000
 	}
 	return 50_000
 }

@@ -249,13 +249,10 @@ func TestStarveNotices(t *testing.T) {
 func roleCareless() {
 	hosttest.Patience = 20 * time.Millisecond
 	_, err := hosttest.Starve(func() (func() error, error) {
-		fds := make([]int, 0, 2)
 		for range 2 {
-			fd, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
-			if err != nil {
+			if _, err := unix.Open("/dev/null", unix.O_RDONLY, 0); err != nil {
 				return nil, os.NewSyscallError("open", err) // and the first stays
 			}
-			fds = append(fds, fd)
 		}
 		return nil, nil
 	})

@@ -1,6 +1,7 @@
 package hosttest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -61,12 +62,15 @@ func Processor() error {
 	return err
 }
 
+// QuotaName begins the name of the group that Quota makes.
+const QuotaName = "shmrouter-test-"
+
 // Quota makes a control group whose processes together have half a processor, and returns its
 // directory, until the test ends; they have ended by then. The test is skipped where no group can be
 // made.
 func Quota(t testing.TB) string {
 	t.Helper()
-	name := fmt.Sprintf("shmrouter-test-%d", os.Getpid())
+	name := fmt.Sprintf("%s%d", QuotaName, os.Getpid())
 	var refused []string
 	for _, kind := range []struct {
 		root  string
@@ -82,7 +86,7 @@ func Quota(t testing.TB) string {
 		}
 		for file, value := range kind.files {
 			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, file), []byte(value), 0)
+				err = set(filepath.Join(dir, file), value)
 			}
 		}
 		if err == nil {
@@ -95,9 +99,19 @@ func Quota(t testing.TB) string {
 	return ""
 }
 
+// set writes to a file that is there: where no control groups are mounted, another one would be made.
+func set(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
 // Enter puts a process into a control group.
 func Enter(dir string, pid int) error {
-	return os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, pid), 0)
+	return set(filepath.Join(dir, "cgroup.procs"), fmt.Sprint(pid))
 }
 
 // Hog keeps a processor busy, in a goroutine, until stop.
