@@ -82,6 +82,9 @@ func (m *model) next(s *state, i int) {
 		c.after, c.pc = afterMessage, pcGiveTurn
 		return
 	}
+	if c.is(entered) || m.message(s, i).isClaim() {
+		m.drain(s, i) // the count of open claims is stored by a locked instruction
+	}
 	c.msg++
 	c.t, c.w, c.cell, c.seen, c.after, c.flags = 0, 0, 0, doze{}, 0, 0
 	m.start(s, i)

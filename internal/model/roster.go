@@ -134,6 +134,7 @@ func (m *model) finish(s *state, i int) {
 			return
 		}
 	}
+	m.drain(s, i) // closed is swapped
 	s.locked |= 0x10 << m.slot(i)
 	if m.Room {
 		c.pc = pcCloseSeq
@@ -144,13 +145,10 @@ func (m *model) finish(s *state, i int) {
 
 func (m *model) atRest(s *state, j int) bool {
 	c := &s.claimants[j]
-	switch {
-	case c.pc == pcDone:
-		return true
-	case c.lateAt[0] != 0:
-		return false
+	if c.lateAt[0] != 0 {
+		return false // whoever tells the closer so does it by a locked instruction
 	}
-	return c.pc == pcHint || m.isOpen(s, j)
+	return c.pc == pcDone || c.pc == pcHint || m.isOpen(s, j)
 }
 
 // isOpen says whether a claimant keeps the slot: it waits for room, or a claim of it is in its caller's hands.
@@ -186,7 +184,7 @@ func (m *model) lastOut(s *state, i int) {
 		if m.slot(j) != m.slot(i) {
 			continue
 		}
-		if pc := s.claimants[j].pc; pc == pcSignOff || pc >= pcSweepHead && pc <= pcUnlock && s.claimants[j].after == afterLeave {
+		if c := &s.claimants[j]; c.after == afterLeave || c.pc == pcUnlock {
 			return // it does so already
 		}
 		if m.isOpen(s, j) && m.Mutant != LeaveEarly {
