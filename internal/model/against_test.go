@@ -357,8 +357,21 @@ func (p *play) kill(who *player) {
 // rebirth begins a new process in the place of a dead one with messages left.
 func (p *play) rebirth() bool {
 	for k, dead := range p.players {
-		if k == 0 || !dead.over || dead.a == nil || dead.msg+1 >= len(p.m.Scripts[dead.id]) || bits.TrailingZeros(p.free) != dead.id {
+		if k == 0 || !dead.over || dead.a == nil || bits.TrailingZeros(p.free) != dead.id {
 			continue // a new process takes the first free slot
+		}
+		// Between two messages the model may be ahead: the new process begins where one of its states does.
+		msg := -1
+		for s := range p.states {
+			if msg < 0 {
+				msg = int(s.claimants[dead.id].msg)
+			}
+			if int(s.claimants[dead.id].msg) != msg {
+				delete(p.states, s)
+			}
+		}
+		if msg >= len(p.m.Scripts[dead.id]) {
+			return false
 		}
 		me := p.begin(dead.id, func(me *player) {
 			a, err := p.r.Attach()
@@ -368,7 +381,7 @@ func (p *play) rebirth() bool {
 			}
 			p.send(me, a)
 		})
-		me.msg = dead.msg + 1
+		me.msg = msg
 		dead.a = nil
 		p.free &^= 1 << dead.id
 		p.joining = true
