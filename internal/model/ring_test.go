@@ -485,8 +485,8 @@ func stepsByName(t *testing.T) map[string]access {
 // names, and that what a claimant learns by a load depends on no other word.
 func TestStepsTouchOneWord(t *testing.T) {
 	for _, c := range configurations {
-		if c.Kills+c.Rebirths+c.Crashes > 2 {
-			continue
+		if c.Kills+c.Rebirths+c.Crashes > 2 || c.Buffers > 0 {
+			continue // a buffer drains within other steps
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
