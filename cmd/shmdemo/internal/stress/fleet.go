@@ -222,12 +222,16 @@ func (f *fleet) sentAll() bool {
 // from now on.
 func (f *fleet) dismiss() {
 	f.ending.Store(true)
-	for !f.empty() {
+	for !f.empty() { // somebody may just have been launched
 		for _, m := range f.present() {
+			if m.dismissed {
+				continue // each Cancel wakes all workers for a look
+			}
+			m.dismissed = true
 			if m.far {
 				m.order(orderLeave)
 			}
-			m.pipe.Cancel() // again and again: somebody may just have been launched
+			m.pipe.Cancel()
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -29,6 +29,7 @@ type member struct {
 	isStopped atomic.Bool   // see meter.stopping
 	endOnce   sync.Once     // a router that resumes may tell it again
 	ended     chan struct{} // closed when the pipe's end was told
+	dismissed bool          // dismiss's own
 	end       error         // before ended is closed, the loop's
 	endAt     int64         // likewise: when it was told
 

@@ -69,7 +69,9 @@ func (r *Run) Do(ctx context.Context) *Result {
 		close(quit)
 		shown.Wait() // or the display would write into what comes next
 	}()
-	go r.meter.lateness.watch(quit)
+	if !r.cfg.Soak { // which enforces no bound that would need it, and has threads by the hundred
+		go r.meter.lateness.watch(quit)
+	}
 	go r.watchdog(quit)
 	shown.Go(func() { r.display(quit) })
 	orderly := make(chan *Result, 1)

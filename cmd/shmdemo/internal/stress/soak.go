@@ -96,7 +96,7 @@ func (cfg *Config) character(seat, incarnation int) (c character) {
 	}
 	r := mix(cfg.Seed ^ mix(uint64(seat)<<40|uint64(incarnation)<<8|saltCharacter))
 	c.Bursts = true
-	c.Forks = seat%4 == 1
+	c.Forks = seat%64 == 1
 	if below(r, 3) == 0 {
 		c.Life = 100 + below(mix(r), 5000)
 	}

@@ -121,7 +121,7 @@ func (w *worker) willSweepPath() func() {
 
 // run sends, and carries out orders, until the context ends.
 func (w *worker) run() error {
-	for w.ctx.Err() == nil {
+	for paused := 0; w.ctx.Err() == nil; {
 		order := w.page.order.Load()
 		if w.Life != 0 && w.n >= w.Life {
 			return nil
@@ -129,7 +129,9 @@ func (w *worker) run() error {
 		var err error
 		switch {
 		case order == w.page.did.Load() && order != orderRun:
-			w.sleep(time.Millisecond)
+			w.sleep(time.Millisecond << min(paused/8, 4)) // many that look often leave nobody a processor
+			paused++
+			continue
 		case order == orderRun:
 			err = w.free()
 		case order == orderPing:
@@ -142,6 +144,7 @@ func (w *worker) run() error {
 		if err != nil {
 			return err
 		}
+		paused = 0
 	}
 	return nil
 }
