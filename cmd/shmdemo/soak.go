@@ -15,6 +15,7 @@ import (
 // soakCmd is the command line of the soak.
 type soakCmd struct {
 	Duration time.Duration `placeholder:"D" default:"5m" help:"How long it takes (${default})."`
+	Epochs   int           `placeholder:"N" default:"5" help:"At least so many epochs, even if that takes longer (${default})."`
 	Seed     uint64        `placeholder:"S" help:"Makes the same choices as the soak that printed it (a new one)."`
 	Dir      string        `placeholder:"DIR" default:"/dev/shm" help:"Where the named segment goes, in a directory of its own (${default})."`
 	Patience time.Duration `placeholder:"D" default:"30s" help:"If everybody or a single worker makes no progress for so long, it has failed (${default})."`
@@ -26,6 +27,8 @@ func (c *soakCmd) Validate() error {
 	switch {
 	case c.Duration <= 0:
 		return fmt.Errorf("--duration %v is not positive", c.Duration)
+	case c.Epochs < 1:
+		return fmt.Errorf("--epochs %d is not positive", c.Epochs)
 	case c.Patience < minPatience:
 		return fmt.Errorf("--patience %v is below %v", c.Patience, minPatience)
 	}
@@ -39,7 +42,7 @@ func (c *soakCmd) Run(out output) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	s, err := soak.New(soak.Config{
-		Duration: c.Duration, Seed: c.Seed, Dir: c.Dir, Patience: c.Patience, Progress: os.Stderr, Live: isTerminal(os.Stderr),
+		Duration: c.Duration, Epochs: c.Epochs, Seed: c.Seed, Dir: c.Dir, Patience: c.Patience, Progress: os.Stderr, Live: isTerminal(os.Stderr),
 	})
 	if err != nil {
 		return err

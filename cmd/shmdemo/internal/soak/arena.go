@@ -55,13 +55,10 @@ func (s *Soak) newArenas() (err error) {
 	return nil
 }
 
-// run carries out one run, until ctx ends. The result says what was wrong.
-func (a *arena) run(ctx context.Context, seed uint64, crowded bool) (violations []string) {
+// run carries out one run. The result says what was wrong.
+func (a *arena) run(ctx context.Context, length time.Duration, seed uint64, crowded bool) (violations []string) {
 	cfg := a.cfg
-	cfg.Seed, cfg.Host = seed, a.host
-	if deadline, ok := ctx.Deadline(); ok {
-		cfg.Duration = time.Until(deadline)
-	}
+	cfg.Seed, cfg.Host, cfg.Duration = seed, a.host, length
 	if crowded && a.crowd > 0 {
 		cfg.Workers, cfg.KillEvery = a.crowd, cfg.KillEvery/2
 	}

@@ -39,7 +39,7 @@ var kinds = [resources]struct {
 	descriptors: {"descriptors", false, 2, 48},
 	threads:     {"threads", false, 12, 24},
 	goroutines:  {"goroutines", false, 2, 24},
-	mappings:    {"mappings", false, 8, 32},
+	mappings:    {"mappings", false, 6, 32},
 	files:       {"files", false, 0.5, 4},
 	processes:   {"child processes", false, 0.5, 16},
 	zombies:     {"zombies", false, 0.5, 8},

@@ -15,6 +15,7 @@ import (
 // Config is what a soak is asked to do.
 type Config struct {
 	Duration time.Duration
+	Epochs   int           // at least so many, even if it takes longer
 	Seed     uint64        // 0: a new one
 	Dir      string        // for the named segment; the soak makes a directory there, and removes it
 	Patience time.Duration // without progress for so long, of all or of one, it has failed
@@ -77,9 +78,7 @@ func (s *Soak) Do(ctx context.Context) *Result {
 	quit := make(chan struct{})
 	var shown sync.WaitGroup
 	shown.Go(func() { s.display(quit) })
-	ctx, cancel := context.WithDeadline(ctx, s.began.Add(s.cfg.Duration))
-	defer cancel()
-	for k := 0; ctx.Err() == nil && len(s.violations) == 0; k++ {
+	for k := 0; ctx.Err() == nil && len(s.violations) == 0 && (k < s.cfg.Epochs || time.Since(s.began) < s.cfg.Duration); k++ {
 		s.work(ctx, k)
 		if len(s.violations) == 0 {
 			s.rests = append(s.rests, s.rested())
@@ -110,15 +109,13 @@ func (s *Soak) work(ctx context.Context, k int) {
 	s.epoch, s.crowded = k, crowded
 	s.mu.Unlock()
 	length := s.cfg.epoch()
-	ctx, cancel := context.WithTimeout(ctx, length)
-	defer cancel()
 	w := Window{Epoch: k, Crowd: crowded}
 	stop := make(chan struct{})
 	var sampling, runs sync.WaitGroup
-	sampling.Go(func() { s.watch(ctx, &w, length, stop) })
+	sampling.Go(func() { s.watch(&w, length, stop) })
 	for i, a := range s.arenas {
 		runs.Go(func() {
-			s.complain(a.complain(k, a.run(ctx, s.cfg.Seed+uint64(k)<<32+uint64(i)<<24, crowded)))
+			s.complain(a.complain(k, a.run(ctx, length, s.cfg.Seed+uint64(k)<<32+uint64(i)<<24, crowded)))
 		})
 	}
 	runs.Wait()
@@ -128,7 +125,7 @@ func (s *Soak) work(ctx context.Context, k int) {
 }
 
 // watch takes samples once everybody has begun, until the workers are to end.
-func (s *Soak) watch(ctx context.Context, w *Window, length time.Duration, stop <-chan struct{}) {
+func (s *Soak) watch(w *Window, length time.Duration, stop <-chan struct{}) {
 	every := min(max(length/20, 30*time.Millisecond), 500*time.Millisecond)
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -139,7 +136,7 @@ func (s *Soak) watch(ctx context.Context, w *Window, length time.Duration, stop 
 		case <-t.C:
 		}
 		v := s.sample() // in any case: it waits for orphans
-		if ctx.Err() == nil && time.Since(begun) > length/4 {
+		if at := time.Since(begun); length/4 < at && at < length {
 			w.add(v)
 		}
 	}

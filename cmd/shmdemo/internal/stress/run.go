@@ -147,7 +147,7 @@ func New(cfg Config) (*Run, error) {
 // over, the messages are sent, or ctx ends.
 func (r *Run) stress(ctx context.Context) {
 	r.phase("sending")
-	if r.cfg.Duration > 0 {
+	if r.cfg.Duration > 0 && !r.cfg.Soak {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.cfg.Duration)
 		defer cancel()
@@ -161,7 +161,8 @@ func (r *Run) stress(ctx context.Context) {
 	if r.cfg.Soak {
 		r.soak(ctx, &trouble)
 	}
-	for ctx.Err() == nil && !(r.cfg.Messages != 0 && r.fleet.sentAll()) && !(r.cfg.Kills != 0 && r.killer.killed.Load() >= r.cfg.Kills) {
+	begun := time.Now()
+	for ctx.Err() == nil && !(r.cfg.Soak && time.Since(begun) >= r.cfg.Duration && r.enough()) && !(r.cfg.Messages != 0 && r.fleet.sentAll()) && !(r.cfg.Kills != 0 && r.killer.killed.Load() >= r.cfg.Kills) {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()

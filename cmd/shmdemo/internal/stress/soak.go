@@ -29,6 +29,21 @@ func (r *Run) soak(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { r.seeProgress(ctx) })
 }
 
+// enough reports whether so much has happened that a run was worth it: on a busy machine its
+// time may be over before.
+func (r *Run) enough() bool {
+	if r.killer.killed.Load() < 2 || r.book.arrived.Load() < 100 {
+		return false
+	}
+	switch h := r.host.main.(type) {
+	case *here:
+		return r.churn.pipes.Load() >= 8
+	case *elsewhere:
+		return h.killed.Load()+h.stopped.Load() > 0
+	}
+	return true
+}
+
 // readFigures reads what the router tells of itself, and looks whether it can be.
 func (r *Run) readFigures(ctx context.Context) {
 	var before figures

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/soak"
+)
+
+func soakResult(t *testing.T, p *process) (res soak.Result) {
+	t.Helper()
+	require.NoError(t, json.Unmarshal(p.stdout.Bytes(), &res), "%s%s", p.stdout.String(), p.stderr.String())
+	return res
+}
+
+// A short soak goes through everything but the crowd, and leaves nothing.
+func TestSoak(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, "soak", "--json", "--duration", "1s", "--epochs", "4", "--dir", dir)
+	require.Equal(t, exitOK, p.wait(), "%s%s", p.stdout.String(), p.stderr.String())
+	res := soakResult(t, p)
+	require.True(t, res.OK)
+	require.Empty(t, res.Violations)
+	require.Len(t, res.Arenas, 3)
+	require.GreaterOrEqual(t, res.Epochs, 4)
+	for _, a := range res.Arenas {
+		require.Positive(t, a.Delivered, a.Name)
+		require.Positive(t, a.Killed, a.Name)
+		require.LessOrEqual(t, a.Acknowledged, a.Delivered, a.Name)
+		require.LessOrEqual(t, a.Delivered, a.Sent, a.Name)
+		require.Zero(t, a.Lost+a.Torn+a.Duplicated+a.Reordered, a.Name)
+	}
+	require.Positive(t, res.Arenas[0].LocalPipes)
+	require.Positive(t, res.Arenas[2].MainKilled+res.Arenas[2].MainStopped)
+	require.Len(t, res.Rests, res.Epochs)
+	require.NotEmpty(t, res.Resources)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func TestSoakUsage(t *testing.T) {
+	for _, args := range []string{"--duration 0s", "--epochs 0", "--duration x", "--patience 1ms", "--seed -1", "--dir /nonexistent", "--nonsense"} {
+		t.Run(args, func(t *testing.T) {
+			p := start(t, append([]string{"soak"}, strings.Fields(args)...)...)
+			require.Equal(t, exitUsage, p.wait())
+			require.Empty(t, p.stdout.String())
+			require.Contains(t, p.stderr.String(), "shmdemo: ")
+		})
+	}
+}
+
+// The soak can fail. Each patch in testdata/leaks has a copy of the library lose a little of one
+// thing now and then.
+func TestLeaks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program once for each leak")
+	}
+	expect := map[string]string{
+		"descriptor": "descriptors grow at rest",
+		"goroutine":  "goroutines grow at rest",
+		"memory":     "live heap grow at rest",
+		"mapping":    "mappings grow at rest",
+		"file":       "files grow at rest",
+	}
+	patches, err := filepath.Glob("testdata/leaks/*.patch")
+	require.NoError(t, err)
+	require.Len(t, patches, len(expect), "every leak has its violation here")
+	for _, patch := range patches {
+		name := strings.TrimSuffix(filepath.Base(patch), ".patch")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Contains(t, expect, name)
+			p := startWith(t, buildPatched(t, patch), "soak", "--json", "--duration", "1s", "--epochs", "8", "--dir", t.TempDir())
+			require.Equal(t, exitViolation, p.wait(), "%s", p.stderr.String())
+			require.Contains(t, strings.Join(soakResult(t, p).Violations, "\n"), expect[name])
+		})
+	}
+}
+
+// buildPatched builds the program from a copy of the module to which a patch was applied.
+func buildPatched(t *testing.T, patch string) string {
+	t.Helper()
+	patch, err := filepath.Abs(patch)
+	require.NoError(t, err)
+	module := copyModule(t)
+	out, err := in(module, "git", "apply", "-C1", patch).CombinedOutput()
+	require.NoError(t, err, "the patch does not apply any more: %s", out)
+	built := filepath.Join(module, "patched")
+	out, err = in(module, "go", "build", "-o", built, "./cmd/shmdemo").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return built
+}
