@@ -142,13 +142,30 @@ func TestStress(t *testing.T) {
 			require.Zero(t, res.ClaimsSkipped)
 			require.Equal(t, res.Sent, res.Delivered)
 		}},
+		{"kills", "--kills 40 --in-claim 1 --kill-every 10ms", func(t *testing.T, res stress.Result) {
+			r := res.Recovery
+			require.GreaterOrEqual(t, res.Killed, int64(40))
+			require.Positive(t, r.Skip.Count+r.InStops.Count)
+			require.LessOrEqual(t, r.Skip.Count+r.InStops.Count, r.LockFree.Count)
+			require.Equal(t, r.Skip.Count, r.Whole.Count)
+			require.LessOrEqual(t, r.Skip.P50, r.Whole.P50)
+			require.Positive(t, r.End.Count)
+			var sum int64
+			for _, b := range r.Buckets {
+				sum += b.Count
+			}
+			require.Equal(t, r.Skip.Count, sum)
+		}},
 		{"messages", "--messages 20000 --seed 42", func(t *testing.T, res stress.Result) {
 			require.EqualValues(t, 20000, res.Sent)
 			require.EqualValues(t, 42, res.Seed)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			args := strings.Fields("--json --duration 800ms --stop-every 200ms " + c.args)
+			args := strings.Fields("--json --stop-every 200ms " + c.args)
+			if c.name != "kills" { // it ends by itself
+				args = append(args, "--duration", "800ms")
+			}
 			p := start(t, args...)
 			require.Equal(t, exitOK, p.wait(), "%s%s", p.stdout.String(), p.stderr.String())
 			res := p.result()
@@ -279,7 +296,7 @@ func TestUsage(t *testing.T) {
 	require.NoError(t, os.WriteFile(taken, nil, 0o600))
 	for _, args := range []string{
 		"--workers 0", "--workers 201", "--workers x", "--size 5", "--size 5:4", "--size -1:4", "--size 0:99999999999",
-		"--duration 0s", "--duration 5", "--kill-every -1s", "--stop-every -1s", "--capacity 0", "--capacity 65535", "--capacity 4294967296",
+		"--duration 0s", "--duration 5", "--kill-every -1s", "--kills -1", "--kills 5 --kill-every 0", "--in-claim 0", "--in-claim 1.1", "--in-claim NaN", "--stop-every -1s", "--capacity 0", "--capacity 65535", "--capacity 4294967296",
 		"--patience 1ms", "--seed -1", "--messages -1", "--messages 0", "--nonsense", "nonsense",
 		"--path " + taken, "--path /nonexistent/segment",
 	} {
@@ -296,7 +313,7 @@ func TestUsage(t *testing.T) {
 func TestHelp(t *testing.T) {
 	p := start(t, "--help")
 	require.Equal(t, exitOK, p.wait())
-	for _, flag := range []string{"workers", "duration", "messages", "size", "kill-every", "stop-every", "seed", "capacity", "path", "json", "patience"} {
+	for _, flag := range []string{"workers", "duration", "messages", "size", "kill-every", "stop-every", "seed", "capacity", "path", "json", "patience", "kills", "in-claim"} {
 		require.Contains(t, p.stdout.String(), "--"+flag)
 	}
 }

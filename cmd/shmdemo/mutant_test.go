@@ -20,6 +20,7 @@ func TestMutants(t *testing.T) {
 	}
 	expect := map[string]string{ // one violation that is certain to be among them
 		"recovery-off":         "no progress",
+		"recovery-late":        "a dead claim was skipped after",
 		"commit-before-copy":   "torn",
 		"commit-wakes-nobody":  "a wake is missing: half of",
 		"room-wakes-nobody":    "a wake is missing: with the ring full",

@@ -128,3 +128,48 @@ func TestLaneBounded(t *testing.T) {
 	require.EqualValues(t, n-n/1000, l.delivered)
 	require.Zero(t, l.torn+l.duplicated+l.reordered+l.invented)
 }
+
+// A new life of the main process may deliver again what the one before has not released.
+func TestLaneRepeated(t *testing.T) {
+	type arrival struct {
+		n      uint64
+		life   int
+		marked bool
+	}
+	first := []arrival{{1, 1, false}, {2, 1, false}, {3, 1, false}, {4, 1, false}}
+	for _, c := range []struct {
+		name   string
+		second []arrival
+		again  int
+		want   tally
+	}{
+		{"nothing again", []arrival{{5, 2, false}}, 0, tally{delivered: 5}},
+		{"the last two", []arrival{{3, 2, true}, {4, 2, true}, {5, 2, true}, {6, 2, false}}, 2, tally{delivered: 6}},
+		{"in each life", []arrival{{4, 2, true}, {5, 2, false}, {5, 3, true}, {6, 3, true}}, 2, tally{delivered: 6}},
+		{"only again", []arrival{{3, 2, true}, {4, 2, true}}, 2, tally{delivered: 4}},
+		{"without a mark", []arrival{{4, 2, false}}, 0, tally{delivered: 4, duplicated: 1}},
+		{"in the same life", []arrival{{4, 1, true}}, 0, tally{delivered: 4, duplicated: 1}},
+		{"behind a new one", []arrival{{5, 2, true}, {4, 2, true}}, 0, tally{delivered: 5, duplicated: 1}},
+		{"a gap", []arrival{{2, 2, true}, {4, 2, true}}, 1, tally{delivered: 4, duplicated: 1}},
+		{"a gap before the new ones", []arrival{{2, 2, true}, {5, 2, true}}, 1, tally{delivered: 5, reordered: 1}},
+		{"twice in one life", []arrival{{3, 2, true}, {3, 2, true}}, 1, tally{delivered: 4, duplicated: 1}},
+		{"lost between two lives", []arrival{{6, 2, true}}, 0, tally{delivered: 5, lost: 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, msg := testLane(withHeader, 8)
+			again, last := 0, uint64(0)
+			for _, a := range append(first[:len(first):len(first)], c.second...) {
+				if last = max(last, a.n); l.repeated(msg(a.n), a.life, a.marked) {
+					again++
+				} else {
+					l.arrive(msg(a.n))
+				}
+			}
+			l.settle(last, last)
+			l.tally.bytes = 0
+			require.Equal(t, c.want, l.tally)
+			require.Equal(t, c.again, again)
+			require.Equal(t, c.want != tally{delivered: c.want.delivered}, l.complaint() != "")
+		})
+	}
+}

@@ -128,6 +128,9 @@ func (m *meter) report(res *Result, soak bool) {
 	if res.Workers > 4 || res.CPUs < 2 || soak {
 		return
 	}
+	if n := m.recovered.lost; n > 0 {
+		res.Violations = append(res.Violations, fmt.Sprintf("%d killed workers' locks or claims were not gone after %v", n, time.Duration(sightMost)))
+	}
 	for _, l := range m.recovered.late {
 		if l.took-l.excuse > l.bound {
 			res.Violations = append(res.Violations, l.String())
