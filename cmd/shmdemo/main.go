@@ -4,6 +4,8 @@
 //
 //	shmdemo                                  ten seconds of stress, a table, a verdict
 //	shmdemo --json --duration 1m --workers 32
+//	shmdemo --kills 10000 --in-claim 1 --kill-every 20ms
+//	shmdemo soak --duration 30m              everything at once, and nothing may grow
 //	shmdemo --help
 //
 // Its exit status is 0 if nothing was wrong, 1 on any violation, 2 if it could not

@@ -296,7 +296,7 @@ func TestUsage(t *testing.T) {
 	require.NoError(t, os.WriteFile(taken, nil, 0o600))
 	for _, args := range []string{
 		"--workers 0", "--workers 201", "--workers x", "--size 5", "--size 5:4", "--size -1:4", "--size 0:99999999999",
-		"--duration 0s", "--duration 5", "--kill-every -1s", "--kills -1", "--kills 5 --kill-every 0", "--in-claim 0", "--in-claim 1.1", "--in-claim NaN", "--stop-every -1s", "--capacity 0", "--capacity 65535", "--capacity 4294967296",
+		"--duration 0s", "--duration 5", "--kill-every -1s", "--kills -1", "--kills 5 --kill-every 0", "--in-claim 0", "--pause -1s", "--in-claim 1.1", "--in-claim NaN", "--stop-every -1s", "--capacity 0", "--capacity 65535", "--capacity 4294967296",
 		"--patience 1ms", "--seed -1", "--messages -1", "--messages 0", "--nonsense", "nonsense",
 		"--path " + taken, "--path /nonexistent/segment",
 	} {
@@ -313,7 +313,7 @@ func TestUsage(t *testing.T) {
 func TestHelp(t *testing.T) {
 	p := start(t, "--help")
 	require.Equal(t, exitOK, p.wait())
-	for _, flag := range []string{"workers", "duration", "messages", "size", "kill-every", "stop-every", "seed", "capacity", "path", "json", "patience", "kills", "in-claim"} {
+	for _, flag := range []string{"workers", "duration", "messages", "size", "kill-every", "stop-every", "seed", "capacity", "path", "json", "patience", "kills", "in-claim", "pause"} {
 		require.Contains(t, p.stdout.String(), "--"+flag)
 	}
 }

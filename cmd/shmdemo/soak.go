@@ -35,6 +35,15 @@ func (c *soakCmd) Validate() error {
 	return nil
 }
 
+// Help is printed with the flags.
+func (*soakCmd) Help() string {
+	return `Epoch by epoch, three routers run at once, each with workers that are killed, stopped and replaced, that send in bursts, stop by themselves
+and run programs: "memory", on a memory file, runs throughout, now and then with 200 workers; "small" has 64 KiB and starts anew each
+epoch; "named" is in another process, which is killed and resumed. Between two epochs everything is taken down, and what this process
+still holds is compared with the rest before. Grown has what rises by more than is allowed along a line fitted through all rests behind the
+warm-up, and still does so in their second half; likewise the least of each epoch at work, in epochs of 5 s or more.`
+}
+
 // Run carries out the soak. Signals are taken as by the stress run.
 func (c *soakCmd) Run(out output) error {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,12 +1,9 @@
 package stress
 
 import (
-	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"sync"
@@ -15,7 +12,6 @@ import (
 	"time"
 
 	"github.com/shmrouter/shmrouter/router"
-	"github.com/shmrouter/shmrouter/shm"
 )
 
 // elsewhere is a router in another process, the steward, that is killed and followed by the
@@ -297,48 +293,6 @@ func (p *farPipe) Close() error {
 	return nil
 }
 
-// Time between two deaths of the main process, and until the next life, at most.
-const (
-	lifeMost = 1500 * time.Millisecond
-	gapMost  = 60 * time.Millisecond
-)
-
-// kill ends lives and begins others until ctx ends: one in four in order.
-func (e *elsewhere) kill(ctx context.Context, r *Run) {
-	rnd := rand.New(rand.NewPCG(r.cfg.Seed, saltMain))
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Duration(rnd.Int64N(int64(lifeMost)))):
-		}
-		l := e.present()
-		if l == nil {
-			r.book.violation("the main process is gone by itself")
-			return
-		}
-		e.meter.stops.Add(1) // nobody receives: what is measured meanwhile is put apart
-		if rnd.IntN(4) == 0 {
-			if err := e.end(); err != nil {
-				r.book.violation("the main process, asked to stop: %v", err)
-			}
-			e.stopped.Add(1)
-		} else {
-			l.cmd.Process.Kill()
-			<-l.over
-			e.killed.Add(1)
-		}
-		time.Sleep(time.Duration(rnd.Int64N(int64(gapMost))))
-		err := e.begin()
-		e.meter.stopEnd.Store(shm.Now())
-		e.meter.stops.Add(-1)
-		if err != nil {
-			r.book.violation("resuming: %v", err)
-			return
-		}
-	}
-}
-
 // addCounts adds what a router counts from its start; the ring's own counts go on.
 func (f *figures) addCounts(o figures) {
 	f.discarded += o.discarded
@@ -346,64 +300,4 @@ func (f *figures) addCounts(o figures) {
 	f.unrouted += o.unrouted
 	f.damages += o.damages
 	f.panics += o.panics
-}
-
-// startAt moves a fresh segment to a position, as if it had come there by records of
-// one granule: each word has the tag of the last lap that passed it.
-func startAt(path string, pos uint64) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	word := func(off, v uint64) {
-		var b [8]byte
-		binary.NativeEndian.PutUint64(b[:], v)
-		_, e := f.WriteAt(b[:], int64(off))
-		err = errors.Join(err, e)
-	}
-	var b [8]byte
-	read := func(off int64) uint64 {
-		_, e := f.ReadAt(b[:], off)
-		err = errors.Join(err, e)
-		return binary.NativeEndian.Uint64(b[:])
-	}
-	size, table := read(atCapacity)/granule, read(atTable)
-	if err != nil || size == 0 {
-		return errors.Join(err, errors.New("not a segment"))
-	}
-	for p := pos - min(pos, size); p != pos; p++ {
-		word(table+p%size*entry, stateSkip|(p/size+1)&tagMask<<2|255<<37|1<<45)
-	}
-	word(atHint, pos)
-	word(atHead, pos)
-	return err
-}
-
-// child is a worker that this process has started by itself.
-type child struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error
-}
-
-func startProcess(cmd *exec.Cmd) (*child, error) {
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	c := &child{cmd: cmd, done: make(chan struct{})}
-	go func() {
-		c.err = cmd.Wait()
-		close(c.done)
-	}()
-	return c, nil
-}
-
-func (c *child) PID() int                   { return c.cmd.Process.Pid }
-func (c *child) Done() <-chan struct{}      { return c.done }
-func (c *child) Kill() error                { return c.cmd.Process.Kill() }
-func (c *child) Signal(sig os.Signal) error { return c.cmd.Process.Signal(sig) }
-func (c *child) Wait() error {
-	<-c.done
-	return c.err
 }

@@ -63,7 +63,7 @@ func (f *fleet) keep(i int) {
 		}
 		m, err := f.launch(briefing{
 			Seed: f.cfg.Seed, Sizes: f.cfg.Sizes, Seat: i, Incarnation: incarnation, Claims: i < f.cfg.claimers(),
-			Quota: quota, Reserve: reserve, Path: f.cfg.Path, Parent: os.Getpid(),
+			Quota: quota, Reserve: reserve, Path: f.cfg.Path, Pause: f.cfg.Pause, Parent: os.Getpid(),
 			character: f.cfg.character(i, incarnation),
 		})
 		if err != nil {

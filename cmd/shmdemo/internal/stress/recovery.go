@@ -1,8 +1,10 @@
 package stress
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,8 +19,10 @@ type recoveries struct {
 	lock  *hdrhistogram.Histogram // from the kill to the kernel's freeing the lock
 	end   *hdrhistogram.Histogram // from the lock being free to the receiver's being told
 	last  *hdrhistogram.Histogram // from the kill to the arrival of a last message, sent before
-	late  []lateRecovery
-	lost  int64 // kills of which the witness has not seen the end
+	late  []lateRecovery          // the worst of them
+	over  int64                   // how many there were
+	inexc int64                   // of these, without the excuse that this process could not run
+	lost  int64                   // kills of which the witness has not seen the end
 }
 
 func newRecoveries() recoveries {
@@ -40,6 +44,12 @@ type lateRecovery struct {
 	took   time.Duration
 	excuse time.Duration // for so long this process could not run meanwhile
 }
+
+// lateMost is how many are told.
+const lateMost = 10
+
+// beyond is by how much it broke the bound, less the excuse.
+func (r lateRecovery) beyond() time.Duration { return r.took - r.excuse - r.bound }
 
 func (r lateRecovery) String() string {
 	return fmt.Sprintf("%s after %v, of which this process could not run for %v; the bound is %v",
@@ -101,9 +111,17 @@ func (m *meter) buried(who *member) {
 
 // tooLate is for who holds mu.
 func (m *meter) tooLate(what string, bound, took, excuse time.Duration) {
-	if took > bound && len(m.recovered.late) < maxViolations {
-		m.recovered.late = append(m.recovered.late, lateRecovery{what, bound, took, excuse})
+	if took <= bound {
+		return
 	}
+	r := &m.recovered
+	r.over++
+	if took-excuse > bound {
+		r.inexc++
+	}
+	r.late = append(r.late, lateRecovery{what, bound, took, excuse})
+	slices.SortFunc(r.late, func(a, b lateRecovery) int { return cmp.Compare(b.beyond(), a.beyond()) })
+	r.late = r.late[:min(len(r.late), lateMost)]
 }
 
 func record(h *hdrhistogram.Histogram, ns int64) { h.RecordValue(max(ns, 1)) }
@@ -131,8 +149,11 @@ type Recovery struct {
 	Own Spread `json:"by_router_ns"`
 	// Lost counts kills of which the end was not seen within 5 s.
 	Lost int64 `json:"unseen"`
-	// Late are those above a bound, also where the bound is not enforced.
-	Late []string `json:"late"`
+	// Over counts those above their bound, Unexcused those that still are when the time for which
+	// this process could not run is subtracted. Late are the worst.
+	Over      int64    `json:"over_bound"`
+	Unexcused int64    `json:"over_bound_unexcused"`
+	Late      []string `json:"late"`
 }
 
 // Bucket counts what was above the bucket before and at most Most.
@@ -150,7 +171,7 @@ var bucketTops = []time.Duration{
 func (r *recoveries) report() Recovery {
 	res := Recovery{
 		Skip: spreadOf(r.skip), Whole: spreadOf(r.whole), InStops: spreadOf(r.stops), LockFree: spreadOf(r.lock),
-		End: spreadOf(r.end), Last: spreadOf(r.last), Lost: r.lost, Late: []string{},
+		End: spreadOf(r.end), Last: spreadOf(r.last), Lost: r.lost, Over: r.over, Unexcused: r.inexc, Late: []string{},
 	}
 	counts := make([]int64, len(bucketTops))
 	for _, bar := range r.skip.Distribution() {
@@ -203,6 +224,9 @@ func (r *Recovery) Print(w io.Writer) {
 		if r.Skip.Count > 0 {
 			fmt.Fprintf(w, "  skipped within %7v %9s  %s\n", time.Duration(b.Most), Count(uint64(b.Count)), strings.Repeat("#", int((b.Count*50+most-1)/most)))
 		}
+	}
+	if r.Over > 0 {
+		fmt.Fprintf(w, "  %d above their bound, %d of them also without the time for which this process could not run; the worst:\n", r.Over, r.Unexcused)
 	}
 	for _, l := range r.Late {
 		fmt.Fprintf(w, "  late: %s\n", l)

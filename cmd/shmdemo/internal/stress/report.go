@@ -132,7 +132,7 @@ func (m *meter) report(res *Result, soak bool) {
 		res.Violations = append(res.Violations, fmt.Sprintf("%d killed workers' locks or claims were not gone after %v", n, time.Duration(sightMost)))
 	}
 	for _, l := range m.recovered.late {
-		if l.took-l.excuse > l.bound {
+		if l.beyond() > 0 {
 			res.Violations = append(res.Violations, l.String())
 		}
 	}

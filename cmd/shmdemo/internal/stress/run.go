@@ -24,6 +24,7 @@ type Config struct {
 	Kills     int64         // after so many the time is over; 0: no such end
 	InClaim   float64       // share of the kills that are aimed at open claims; 0: DefaultInClaim
 	StopEvery time.Duration // 0: never
+	Pause     time.Duration // of each worker after each message; 0: none
 	Seed      uint64        // 0: a new one
 	Capacity  int64
 	Path      string        // named segment; empty: none

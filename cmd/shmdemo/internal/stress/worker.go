@@ -28,7 +28,8 @@ type briefing struct {
 	Quota       uint64 // messages to send before it pauses for good; 0: no end
 	Reserve     uint64 // of these, to keep for pings
 	Path        string // of a named segment
-	Parent      int    // pid of the main process
+	Pause       time.Duration
+	Parent      int // pid of the main process
 	character
 }
 
@@ -163,6 +164,9 @@ func (w *worker) free() error {
 		}
 		w.rest()
 		w.burst()
+		if w.Pause > 0 {
+			w.sleep(w.Pause)
+		}
 	}
 	return nil
 }
