@@ -29,7 +29,7 @@ type elsewhere struct {
 
 	mu     sync.Mutex
 	life   *life
-	made   chan made           // answers to "pipe"
+	wanted *farPipe            // has been asked for
 	pipes  map[uint64]*farPipe // by id, until the steward has closed them
 	past   figures             // of lives that are over
 	now    figures             // of this one
@@ -46,15 +46,11 @@ type life struct {
 	exit   error
 }
 
-type made struct {
-	id    uint64
-	token string
-}
-
 // farPipe is a pipe whose receiver is in the steward.
 type farPipe struct {
 	e      *elsewhere
 	id     uint64
+	token  chan string // once, when it is there
 	m      *member
 	book   *book
 	closed bool // to be
@@ -70,7 +66,7 @@ func NewKilledHost(cfg Config, from uint64) *Host {
 	h := &Host{path: cfg.Path, keeps: true, meter: newMeter()}
 	h.main = &elsewhere{
 		work: stewardship{cfg.Path, cfg.Capacity}, from: from, meter: h.meter,
-		made: make(chan made, 1), pipes: map[uint64]*farPipe{},
+		pipes: map[uint64]*farPipe{},
 	}
 	return h
 }
@@ -206,11 +202,19 @@ func (e *elsewhere) take(l *life, t telling, found map[uint64]bool) {
 		e.mu.Unlock()
 		close(l.ready)
 	case recPipe:
-		select {
-		case <-e.made: // of somebody who has given up
-		default:
+		// Entered here and now, since the next life tells of it, too, and what nobody has is closed.
+		e.mu.Lock()
+		far := e.wanted
+		if e.wanted = nil; far != nil {
+			far.id = t.id
+			e.pipes[t.id] = far
 		}
-		e.made <- made{t.id, string(t.data)}
+		e.mu.Unlock()
+		if far == nil {
+			fmt.Fprintf(l.orders, "close %d\n", t.id) // it was asked for twice
+			return
+		}
+		far.token <- string(t.data)
 	case recMessage:
 		if p != nil {
 			p.book.arriveIn(p.m, t.data, l.number, t.flag != 0, &e.redelivered)
@@ -249,16 +253,16 @@ func (e *elsewhere) take(l *life, t telling, found map[uint64]bool) {
 func (e *elsewhere) admit(b *book, m *member, cmd *exec.Cmd) error {
 	e.asking.Lock()
 	defer e.asking.Unlock()
+	far := &farPipe{e: e, m: m, book: b, token: make(chan string, 1)}
+	m.pipe, m.far = far, true
+	e.mu.Lock()
+	e.wanted = far
+	e.mu.Unlock()
 	for begun := time.Now(); ; {
 		e.order("pipe")
 		select {
-		case p := <-e.made:
-			far := &farPipe{e: e, id: p.id, m: m, book: b}
-			m.pipe, m.far = far, true
-			e.mu.Lock()
-			e.pipes[p.id] = far
-			e.mu.Unlock()
-			cmd.Env = append(cmd.Env, EnvToken+"="+p.token)
+		case token := <-far.token:
+			cmd.Env = append(cmd.Env, EnvToken+"="+token)
 			w, err := startProcess(cmd)
 			m.worker = w
 			return err
