@@ -24,6 +24,7 @@ type contract struct {
 	stalledBy                 *pipeModel
 	unrouted                  uint64 // as of the stop
 	delivered                 int    // messages given to handlers, in all runs
+	late                      bool   // what handlers send is
 }
 
 type pipeModel struct {
@@ -45,6 +46,7 @@ type itemModel struct {
 	msg  said
 	end  bool
 	open bool // claimed, and in everybody's way
+	late bool // sent by a handler of a RouteUntil, which need not route it
 }
 
 // said is a message: text is what the handler is to do, and ballast.
@@ -155,7 +157,7 @@ func (c *contract) call(p *pipeModel, msg said) {
 		answer(c.close(c.other(arg)))
 	case "send":
 		if o := c.other(arg); o.sender == sender.StateOpen {
-			c.commit(o, said{text: "plain from a handler"})
+			c.commit(o, said{text: "plain from a handler"}).late = c.late
 		}
 	case "unhandle":
 		p.handler = 0

@@ -489,25 +489,42 @@ func (m *machine) markSettled() {
 	}
 }
 
-// RouteUntilDone has no time left: it routes what was committed, and no more.
+// RouteUntilDone has no time left.
 func (m *machine) RouteUntilDone(rt *rapid.T) {
-	was := m.running
 	want := context.Canceled
-	if !was {
+	if !m.running {
 		want = ErrNotRunning
 	}
-	for m.step() == moved {
+	m.routeCommitted(rt, want)
+}
+
+// routeCommitted has a RouteUntil route at least what was committed before the call. What
+// handlers send meanwhile it may leave to the loop.
+func (m *machine) routeCommitted(rt *rapid.T, want error) {
+	was := m.running
+	m.late = true
+	for len(m.flush) > 0 || len(m.queue) > 0 && !m.queue[0].late {
+		if m.step() != moved {
+			break
+		}
 	}
+	m.late = false
+	routed, discarded, heard := m.routed, m.discarded, len(m.log)
 	if was && !m.running {
 		want = ErrNotRunning
 	}
 	require.Equal(rt, want, m.r.RouteUntil(over, func() bool { return false }))
 	if was && !m.running {
 		m.stopped(rt)
+		return
 	}
-	if len(m.queue) == 0 {
-		m.markSettled()
+	if was {
+		s := m.r.Stats()
+		require.GreaterOrEqual(rt, s.Routed, routed)
+		require.GreaterOrEqual(rt, s.Discarded, discarded)
+		require.GreaterOrEqual(rt, len(m.got), heard)
 	}
+	m.settle(rt)
 }
 
 // RouteUntil ends with the message that its condition waits for.
@@ -515,18 +532,20 @@ func (m *machine) RouteUntil(rt *rapid.T) {
 	was := m.running
 	more := rapid.IntRange(0, 5).Draw(rt, "messages")
 	until, heard := m.delivered+more, m.heard+more
-	// Condition first, then a step, and so on; what cannot be reached is asked for
-	// only where the router has to find out.
+	cond := func() bool { return m.heard >= heard }
 	var want error
-	for m.delivered < until && want == nil {
+	if !was {
+		want = ErrNotRunning
+	}
+	for want == nil && m.delivered < until {
+		if m.step() == moved {
+			continue
+		}
 		switch {
 		case !m.running:
 			want = ErrNotRunning
-		case m.step() == moved:
-		case !m.running:
-			want = ErrNotRunning
 		case m.stalledBy != nil || len(m.queue) > 0 || m.awaited() > 0:
-			want = context.Canceled
+			want = context.Canceled // it would wait for ever
 		default:
 			want = ErrNothingToWaitFor
 		}
@@ -536,12 +555,16 @@ func (m *machine) RouteUntil(rt *rapid.T) {
 	if want == context.Canceled {
 		ctx = over
 	}
-	if !was {
-		want = ErrNotRunning
+	err := m.r.RouteUntil(ctx, cond)
+	if want == context.Canceled && err == nil {
+		rt.Fatal("the condition holds too early")
 	}
-	require.Equal(rt, want, m.r.RouteUntil(ctx, func() bool { return m.heard >= heard }))
-	if was && !m.running {
+	require.Equal(rt, want, err)
+	switch {
+	case was && !m.running:
 		m.stopped(rt)
+	case want != nil:
+		m.settle(rt) // what handlers sent at the end
 	}
 }
 
