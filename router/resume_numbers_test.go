@@ -4,6 +4,8 @@ import (
 	"io"
 	"sync/atomic"
 	"testing"
+
+	"github.com/shmrouter/shmrouter/ring"
 )
 
 // Numbers go on in the next life, however many there were: the ring has 16 bits of
@@ -93,7 +95,8 @@ func TestResumeNotesNumbersPollByPoll(t *testing.T) {
 // A worker dies while no router is there, and another takes its slot, and lives.
 func TestResumeLearnsOfDeathsBehindALaterHolder(t *testing.T) {
 	guard(t)
-	r := begin(t, WithPath(t.TempDir()+"/segment"), WithResume())
+	path := t.TempDir() + "/segment"
+	r := begin(t, WithPath(path), WithResume())
 	s1, rcv1 := pipe(t, r)
 	s2, rcv2 := pipe(t, r)
 	killed, later := launch(t, r, s1), launch(t, r, s2)
@@ -101,6 +104,7 @@ func TestResumeLearnsOfDeathsBehindALaterHolder(t *testing.T) {
 	must(t, r.Stop())
 	must(t, killed.w.Kill())
 	within(t, "worker ends", killed.w.Done())
+	slotIsFree(t, path)
 	must(t, later.Start())
 	must(t, r.Start())
 	if slots := r.Stats().Ring.Slots; len(slots) != 1 || slots[0].Instance != 2 {
@@ -122,6 +126,22 @@ func TestResumeLearnsOfDeathsBehindALaterHolder(t *testing.T) {
 	must(t, later.Stop())
 	must(t, rcvs[0].Close())
 	must(t, rcvs[1].Close())
+}
+
+// slotIsFree waits for the first slot to be, where no router is.
+func slotIsFree(t testing.TB, path string) {
+	t.Helper()
+	rg, err := ring.OpenPath(path)
+	must(t, err)
+	defer rg.Close()
+	c, err := rg.Consume()
+	must(t, err)
+	defer c.Close()
+	eventually(t, "the slot is free", func() bool {
+		alive, err := c.SlotAlive(0)
+		must(t, err)
+		return !alive
+	})
 }
 
 // An end that was told, of a pipe that is not closed yet, is told again, also while
