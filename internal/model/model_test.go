@@ -10,7 +10,7 @@ import (
 var largeBounds = flag.Bool("model.large", false, "explore the larger configurations too: minutes, and some gigabytes")
 
 // maxStates is where an exploration gives up; every configuration here ends below it.
-const maxStates = 12_000_000
+const maxStates = 30_000_000
 
 // configurations each leave something out, so that what they have can be explored to the end.
 var configurations = []Config{
@@ -92,6 +92,7 @@ func TestProtocol(t *testing.T) {
 			r := Explore(c, maxStates)
 			t.Log(r, time.Since(began).Round(time.Millisecond))
 			expect(t, r, "")
+			compareCounts(t, c, r)
 			if r.Resting > 0 && c.Kills == 0 {
 				t.Errorf("%d states need a timeout, although nobody was killed", r.Resting)
 			}
