@@ -123,13 +123,18 @@ func (rcv *Receiver) Messages(ctx context.Context) iter.Seq2[Message, error] {
 			if err == io.EOF {
 				return
 			}
-			more := yield(msg, err)
-			held.done()
-			if !more || err != nil {
+			if !yieldHeld(yield, msg, held, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// yieldHeld is done with the message also when the loop's body panics, as with
+// one that a handler panics over: it would hold up every release behind it.
+func yieldHeld(yield func(Message, error) bool, msg Message, held *releaseRef, err error) bool {
+	defer held.done()
+	return yield(msg, err)
 }
 
 // Cancel asks the sender's process to stop: its Sender.Context ends. It takes

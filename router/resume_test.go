@@ -181,9 +181,19 @@ func TestResumeReleasesWhatWasHandled(t *testing.T) {
 		t.Errorf("head %d behind the loop", head)
 	}
 	must(t, l.Send("x"))
-	stage.until(t, "held", func() bool { return r.Stats().Routed == 4 })
-	must(t, rcv.Close())
+	func() {
+		defer func() { recover() }()
+		for range rcv.Messages(background) {
+			panic("x")
+		}
+	}()
 	if head := r.Stats().Ring.Head; head != 4 {
+		t.Errorf("head %d behind a loop that panicked", head)
+	}
+	must(t, l.Send("x"))
+	stage.until(t, "held", func() bool { return r.Stats().Routed == 5 })
+	must(t, rcv.Close())
+	if head := r.Stats().Ring.Head; head != 5 {
 		t.Errorf("head %d after Close", head)
 	}
 	must(t, l.Stop())
