@@ -1,0 +1,245 @@
+package sweep
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/router"
+	"github.com/shmrouter/shmrouter/sender"
+)
+
+// routedWorld is a router in this process; the victim and the neighbour are its workers.
+type routedWorld struct {
+	op     *operation
+	traced bool
+	seed   uint64
+	friend *friend
+	router *router.Router
+	ring   *ring.Ring // the router's, to be checked
+	pipe   *router.Receiver
+	role   *role
+	held   bool // the neighbour's claim is open
+
+	mu      sync.Mutex
+	book    book
+	stalled map[int]bool
+	ended   bool // the victim's pipe has told its end
+	end     error
+}
+
+// farFD is where the neighbour is told to expect the segment's file: away from what it has open.
+const farFD = 100
+
+func newRoutedWorld(o *operation, f *friend, seed uint64, traced bool) (w *routedWorld, err error) {
+	w = &routedWorld{op: o, friend: f, seed: seed, traced: traced, stalled: map[int]bool{}}
+	defer func() {
+		if err != nil {
+			w.close()
+			w = nil
+		}
+	}()
+	w.router, err = router.New(router.WithCapacity(ring.MinCapacity), router.WithStallHook(func(e ring.StallEvent) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.stalled[e.PID] = true
+	}))
+	if err != nil {
+		return w, err
+	}
+	if err = w.router.Start(); err != nil {
+		return w, err
+	}
+	s, rcv, err := w.router.Pipe()
+	if err != nil {
+		return w, err
+	}
+	rcv.Handle(w.deliver, nil)
+	cmd := exec.Command("neighbour") // is running already: this is only to hand over
+	cmd.ExtraFiles = make([]*os.File, farFD-3)
+	if err = w.router.HandOver(cmd, s); err != nil {
+		return w, err
+	}
+	file := cmd.ExtraFiles[farFD-3]
+	defer file.Close()
+	if w.ring, err = ring.OpenFile(file); err != nil {
+		return w, err
+	}
+	o1 := order{Do: doRouter, FD: farFD}
+	for _, v := range cmd.Env {
+		if token, ok := strings.CutPrefix(v, sender.EnvName+"="); ok {
+			o1.Env = token
+		}
+	}
+	return w, f.do(o1, file)
+}
+
+func (w *routedWorld) deliver(m router.Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.book.deliver(m.Data)
+}
+
+func (w *routedWorld) cast(by uint64) (*role, error) {
+	var s *sender.Sender
+	var err error
+	if w.role, err = newRole(w.op, by, false, w.traced, "", nil); err != nil {
+		return nil, err
+	}
+	if s, w.pipe, err = w.router.Pipe(); err != nil {
+		return nil, err
+	}
+	w.pipe.Handle(w.deliver, func(err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.ended, w.end = true, err
+	})
+	return w.role, w.router.HandOver(w.role.cmd, s)
+}
+
+// begins has the neighbour open a claim, which the router's monitor waits for, so that it neither takes nor
+// sleeps for long, and what the victim does depends on the victim alone.
+func (w *routedWorld) begins() error {
+	w.held = true
+	return w.friend.do(order{Do: doClaim, Size: frameSize}, nil)
+}
+
+func (w *routedWorld) letGo() error {
+	if !w.held {
+		return nil
+	}
+	w.held = false
+	return w.friend.do(order{Do: doCommit}, nil)
+}
+
+func (w *routedWorld) unblock(int) error { return w.letGo() }
+
+func (w *routedWorld) goesOn() error { return nil }
+
+func (w *routedWorld) others(stopped []*role) error {
+	if err := w.letGo(); err != nil {
+		return err
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: noRoom}, nil); err != nil {
+			return err
+		}
+		a, ok, err := w.friend.answered(patience)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			w.complain("while the victim stands, Send does not end at its deadline")
+			return nil
+		case a.Err != "":
+			w.complain("the neighbour, while the victim stands: %s", a.Err)
+			return nil
+		case !a.Full:
+			w.until("while the victim stands", func() bool { return w.book.from[byNeighbour].last >= a.Sent })
+			return nil
+		}
+		w.mu.Lock()
+		named := w.stalled[stopped[0].pid]
+		w.mu.Unlock()
+		if named {
+			return nil
+		}
+	}
+	w.complain("while the victim stands, the others do not get on, and nobody says that it holds a claim")
+	return nil
+}
+
+func (w *routedWorld) complain(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.book.complain(format, args...)
+}
+
+// until waits for the router to come so far.
+func (w *routedWorld) until(when string, cond func() bool) {
+	ok := eventually(func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return cond()
+	})
+	if !ok {
+		w.complain("%s: no progress for %v: what was sent does not arrive, or no end of the pipe", when, patience)
+	}
+}
+
+func (w *routedWorld) aftermath(all []*role) error {
+	const when = "after the death"
+	r := all[0]
+	if err := w.ring.Check(); err != nil {
+		w.complain("%s: %v", when, err)
+	}
+	if err := w.letGo(); err != nil {
+		return err
+	}
+	if err := w.friend.do(order{Do: doSend, Count: afterKill, Seed: w.seed, Patience: patience}, nil); err != nil {
+		w.complain("%s: %v", when, err)
+		return nil
+	}
+	w.until(when, func() bool { return w.book.from[byNeighbour].last >= w.friend.sent })
+	done := r.diary.result.Load() == success
+	if r.op.name != "sender-start" || done { // it may not have come to the pipe
+		w.until(when, func() bool { return w.ended })
+	}
+	if err := w.friend.do(order{Do: doLeave}, nil); err != nil {
+		w.complain("%s: the neighbour stops: %v", when, err)
+	}
+	if err := w.ring.Check(); err != nil {
+		w.complain("at the end: %v", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if stop := r.op.name == "sender-stop"; stop && done && w.end != nil {
+		w.book.complain("a sender was stopped, and the end of its pipe is %v", w.end)
+	} else if !stop && w.ended && w.end == nil {
+		w.book.complain("a sender died, and the end of its pipe is as if it had been stopped")
+	}
+	w.book.judgeVictim(r.diary, r.sender, r.op)
+	if r.whole && r.diary.result.Load() == pending {
+		w.book.complain("%s came to its end, and its call has not returned", senderNames[r.sender])
+	}
+	w.book.judgeWhole(byNeighbour, w.friend.sent)
+	return nil
+}
+
+func (w *routedWorld) verdict() *book { return &w.book }
+
+func (w *routedWorld) recoveries() int {
+	s, err := w.ring.Stats()
+	if err != nil {
+		return 0
+	}
+	return int(w.router.Stats().Ring.Consumer.SkippedDead + s.Swept)
+}
+
+func (w *routedWorld) close() {
+	if w.router != nil {
+		done := make(chan error, 1)
+		go func() { done <- w.router.Stop() }()
+		select {
+		case err := <-done:
+			if err != nil {
+				w.complain("Stop: %v", err)
+			}
+		case <-time.After(patience):
+			w.complain("the router does not stop")
+		}
+	}
+	if w.role != nil {
+		w.role.close()
+		for _, f := range w.role.cmd.ExtraFiles[2:] {
+			f.Close()
+		}
+	}
+	if w.ring != nil {
+		w.ring.Close()
+	}
+}
+

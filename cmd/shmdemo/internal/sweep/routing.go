@@ -1,0 +1,51 @@
+package sweep
+
+import (
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/sender"
+)
+
+// The operations of a router's worker. Before they begin the neighbour opens a claim, which stands in front of
+// the router's monitor, so that it rests while the victim works.
+var routing = []*operation{
+	{
+		name: "sender-start", routed: true,
+		setup: func(a *actor) error { return a.fromEnv(0, 0, false) },
+		run:   func(a *actor) (outcome, error) { return ended(startSender(a.sender)) },
+	},
+	{
+		name: "sender-send", routed: true,
+		setup: func(a *actor) error { return a.fromEnv(1, frameSize, true) },
+		run:   func(a *actor) (outcome, error) { return ended(a.sending(a.sendsBy)) },
+	},
+	{
+		// A message of six frames.
+		name: "send-frames", routed: true,
+		setup: func(a *actor) error { return a.fromEnv(1, 5*ring.MinCapacity/8, true) },
+		run:   func(a *actor) (outcome, error) { return ended(a.sending(a.sendsBy)) },
+	},
+	{
+		name: "sender-stop", routed: true,
+		setup: func(a *actor) error {
+			if err := a.fromEnv(1, frameSize, true); err != nil {
+				return err
+			}
+			return a.sending(a.sendsBy)
+		},
+		run: func(a *actor) (outcome, error) { return ended(stopSender(a.sender)) },
+	},
+}
+
+// fromEnv makes the victim a worker with n messages of some size to send.
+func (a *actor) fromEnv(n, size int, start bool) (err error) {
+	if a.sender, err = sender.FromEnv(); err != nil {
+		return err
+	}
+	a.make(n, size)
+	if start {
+		return a.sender.Start()
+	}
+	return nil
+}
+
+func (a *actor) sendsBy(b []byte) error { return sendBy(a.sender, background, b) }

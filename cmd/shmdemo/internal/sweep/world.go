@@ -1,0 +1,345 @@
+package sweep
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+// patience is how long the survivors have to get on. Nothing comes near it unless it is stuck.
+const patience = 10 * time.Second
+
+// world is what a victim lives and dies in. Its methods return an error only where the sweep itself has
+// failed; what the library does wrong goes into the book.
+type world interface {
+	cast(sender uint64) (*role, error) // one more victim, to be started
+	begins() error                     // the victims stand before their operation
+	unblock(n int) error               // a victim sleeps in it, for the n-th time
+	others(stopped []*role) error      // these stand in the midst of it: the others go on as far as they can
+	goesOn() error                     // a victim is about to go on
+	aftermath(all []*role) error       // they are dead: the others go on, and it is judged
+	verdict() *book
+	recoveries() int
+	close()
+}
+
+// role is a victim as the sweep sees it.
+type role struct {
+	op     *operation
+	sender uint64
+	cmd    *exec.Cmd
+	diary  *diary
+	stderr *os.File
+	pid    int
+	whole  bool // its operation has ended, and only then it was killed
+}
+
+func newRole(o *operation, sender uint64, corpse, traced bool, path string, segment *os.File) (*role, error) {
+	d, err := newDiary()
+	if err != nil {
+		return nil, err
+	}
+	file, err := d.seg.File()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("shmdemo-stderr", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	r := &role{op: o, sender: sender, diary: d, stderr: os.NewFile(uintptr(fd), "stderr")}
+	text, err := json.Marshal(briefing{Operation: o.name, Sender: sender, Corpse: corpse, Traced: traced, Path: path})
+	if err != nil {
+		return nil, err
+	}
+	r.cmd = exec.Command("/proc/self/exe")
+	r.cmd.Args[0] = "shmdemo-victim"
+	r.cmd.Env = append(os.Environ(), victimEnv+"="+string(text), "GOGC=off", "GODEBUG=asyncpreemptoff=1", "GOMAXPROCS=1")
+	r.cmd.ExtraFiles = []*os.File{file, segment}
+	r.cmd.Stderr = r.stderr
+	return r, nil
+}
+
+// started is called when its process runs.
+func (r *role) started(pid int) {
+	r.pid = pid
+	r.cmd.ExtraFiles[0].Close()
+}
+
+// said is what it wrote to stderr.
+func (r *role) said() string {
+	b := make([]byte, 2000)
+	n, _ := r.stderr.ReadAt(b, 0)
+	return string(b[:n])
+}
+
+func (r *role) close() {
+	r.stderr.Close()
+	r.diary.close()
+}
+
+// ringWorld is a ring of its own with the lane's neighbour and a consumer.
+type ringWorld struct {
+	op     *operation
+	traced bool
+	seed   uint64
+	friend *friend
+	ring   *ring.Ring
+	file   *os.File
+	cons   *ring.Consumer
+	book   book
+	corpse *role
+
+	waiter  chan error   // the consumer's Wait, while it sleeps on a goroutine of its own
+	stalled map[int]bool // processes whose claims have been in the way
+	skips   int          // claims of the dead that the consumer stepped over
+	roles   []*role
+}
+
+func newRingWorld(o *operation, f *friend, seed uint64, traced bool) (w *ringWorld, err error) {
+	w = &ringWorld{op: o, friend: f, seed: seed, traced: traced, stalled: map[int]bool{}}
+	defer func() {
+		if err != nil {
+			w.close()
+			w = nil
+		}
+	}()
+	if w.ring, err = ring.New(ring.Options{Capacity: ring.MinCapacity}); err != nil {
+		return w, err
+	}
+	if w.file, err = w.ring.File(); err != nil {
+		return w, err
+	}
+	if err = w.consume(); err != nil {
+		return w, err
+	}
+	if err = f.do(order{Do: doRing}, w.file); err != nil {
+		return w, err
+	}
+	for _, at := range []uint64{900, 1800, o.at} {
+		if err = f.do(order{Do: doReach, Until: min(at, o.at)}, nil); err != nil {
+			return w, err
+		}
+		if err = w.drain(); err != nil {
+			return w, err
+		}
+	}
+	if o.reads {
+		if err = w.leave(); err != nil {
+			return w, err
+		}
+	}
+	if o.backlog > 0 {
+		if err = f.do(order{Do: doSend, Count: o.backlog, Size: frameSize, Patience: patience}, nil); err != nil {
+			return w, err
+		}
+	}
+	if o.corpse != nil {
+		if err = w.bury(); err != nil {
+			return w, err
+		}
+	}
+	if o.after != nil {
+		if err = o.after(w); err != nil {
+			return w, err
+		}
+	}
+	if o.full {
+		err = f.do(order{Do: doFill, Size: frameSize}, nil)
+	}
+	return w, err
+}
+
+// bury has a process live as the operation says, and die.
+func (w *ringWorld) bury() (err error) {
+	if w.corpse, err = newRole(w.op, byCorpse, true, false, "", w.file); err != nil {
+		return err
+	}
+	if err := w.corpse.cmd.Start(); err != nil {
+		return err
+	}
+	w.corpse.started(w.corpse.cmd.Process.Pid)
+	ok := eventually(func() bool { return w.corpse.diary.ready.Load() != 0 })
+	w.corpse.cmd.Process.Kill()
+	w.corpse.cmd.Wait()
+	if !ok {
+		return fmt.Errorf("whoever was to die first did not come so far: %s", w.corpse.said())
+	}
+	if w.op.reads {
+		w.book.consumerDied(w.corpse.diary)
+	}
+	return nil
+}
+
+// eventually waits for something that comes soon.
+func eventually(cond func() bool) bool {
+	for end := time.Now().Add(patience); !cond(); time.Sleep(50 * time.Microsecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// consume takes the consumer's seat in this process. A dead consumer's is free soon.
+func (w *ringWorld) consume() (err error) {
+	eventually(func() bool {
+		w.cons, err = w.ring.Consume(ring.WithSpin(0),
+			ring.WithOnSkip(func(ring.SkipEvent) { w.skips++ }),
+			ring.WithOnStall(func(e ring.StallEvent) { w.stalled[e.PID] = true }))
+		return !errors.Is(err, ring.ErrConsumerBusy)
+	})
+	if err == nil {
+		// No time limit hides a lost wake.
+		w.cons.SetIdle(3 * patience)
+	}
+	return err
+}
+
+func (w *ringWorld) leave() error {
+	err := w.cons.Close()
+	w.cons = nil
+	return err
+}
+
+func (w *ringWorld) deliver(f ring.Frame) ring.Action {
+	w.book.deliver(f.Data)
+	return ring.Continue
+}
+
+// drain consumes what is there.
+func (w *ringWorld) drain() error {
+	for {
+		n, err := w.cons.Poll(manyTakes, w.deliver)
+		if n == 0 || err != nil {
+			return err
+		}
+	}
+}
+
+// stir wakes those who wait for room without making any, as somebody does who leaves.
+func (w *ringWorld) stir() error {
+	a, err := w.ring.Attach()
+	if err != nil {
+		return err
+	}
+	return a.Close()
+}
+
+func (w *ringWorld) cast(sender uint64) (*role, error) {
+	r, err := newRole(w.op, sender, false, w.traced, "", w.file)
+	if err == nil {
+		w.roles = append(w.roles, r)
+	}
+	return r, err
+}
+
+func (w *ringWorld) begins() error {
+	if !w.op.asleep {
+		return nil
+	}
+	return w.sleep()
+}
+
+// sleep has the consumer wait on a goroutine of its own.
+func (w *ringWorld) sleep() error {
+	done := make(chan error, 1)
+	w.waiter = done
+	go func() { done <- w.cons.Wait(background) }()
+	if !eventually(func() bool { s, err := w.ring.Stats(); return s.Sleeping || err != nil || len(done) > 0 }) {
+		return errors.New("the consumer does not fall asleep")
+	}
+	time.Sleep(200 * time.Microsecond) // the word says so before the kernel has it
+	return nil
+}
+
+// wake waits until the consumer's Wait has returned, by somebody else's doing.
+func (w *ringWorld) wake(why string) {
+	if w.waiter == nil {
+		return
+	}
+	select {
+	case err := <-w.waiter:
+		if err != nil {
+			w.book.complain("Wait: %v", err)
+		}
+	case <-time.After(patience):
+		w.book.complain("the consumer sleeps on, though %s: a wake was lost", why)
+		w.cons.Interrupt()
+		<-w.waiter
+	}
+	w.waiter = nil
+}
+
+// awaken ends the consumer's Wait.
+func (w *ringWorld) awaken() {
+	if w.waiter == nil {
+		return
+	}
+	var err error
+	select {
+	case err = <-w.waiter:
+	default:
+		w.cons.Interrupt()
+		if err = <-w.waiter; err == nil { // it had ended by itself: the next one is interrupted
+			err = w.cons.WaitUntil(background, in(0))
+		}
+	}
+	if err != nil && !errors.Is(err, ring.ErrInterrupted) {
+		w.book.complain("Wait: %v", err)
+	}
+	w.waiter = nil
+}
+
+func (w *ringWorld) unblock(n int) error {
+	if w.op.unblock == nil {
+		if w.cons != nil && w.waiter == nil {
+			return w.drain()
+		}
+		return nil
+	}
+	return w.op.unblock(w, n)
+}
+
+func (w *ringWorld) verdict() *book { return &w.book }
+
+// recoveries are the claims of dead ones that somebody stepped over.
+func (w *ringWorld) recoveries() int {
+	s, err := w.ring.Stats()
+	if err != nil {
+		return w.skips
+	}
+	return w.skips + int(s.Swept)
+}
+
+func (w *ringWorld) close() {
+	if w.waiter != nil {
+		w.cons.Interrupt()
+		<-w.waiter
+	}
+	if w.cons != nil {
+		w.cons.Close()
+	}
+	for _, r := range append(w.roles, w.corpse) {
+		if r != nil {
+			r.close()
+		}
+	}
+	if w.file != nil {
+		w.file.Close()
+	}
+	if w.ring != nil {
+		w.ring.Close()
+	}
+}
+
+// now is the clock of deadlines.
+func in(d time.Duration) int64 { return shm.Now() + int64(d) }
