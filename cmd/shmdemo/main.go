@@ -6,10 +6,12 @@
 //	shmdemo --json --duration 1m --workers 32
 //	shmdemo --kills 10000 --in-claim 1 --kill-every 20ms
 //	shmdemo soak --duration 30m              everything at once, and nothing may grow
+//	shmdemo sweep                            kills at every instruction of every operation, in some minutes
+//	shmdemo sweep --quick                    the same for a sample of them
 //	shmdemo --help
 //
 // Its exit status is 0 if nothing was wrong, 1 on any violation, 2 if it could not
-// run as asked.
+// run as asked, 3 if the system does not permit it here.
 package main
 
 import (
@@ -18,10 +20,12 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/sweep"
 	"github.com/shmrouter/shmrouter/ring"
 )
 
@@ -30,21 +34,29 @@ const (
 	exitOK        = 0
 	exitViolation = 1
 	exitUsage     = 2
+	exitNotHere   = 3
 )
 
 // cli is the command line. stress is what runs when no command is named.
 type cli struct {
 	Stress stressCmd `cmd:"" default:"withargs" help:"Kill and stop workers while they send, and judge what arrives (default)."`
 	Soak   soakCmd   `cmd:"" help:"Everything at once, for long, and nothing may grow."`
+	Sweep  sweepCmd  `cmd:"" help:"Kill and stop processes at every instruction of every operation, and judge what the others see."`
 }
 
 // errViolation makes the exit status; what was wrong has been told.
 var errViolation = errors.New("the run has failed")
 
+// notHere says that the system does not permit what was asked.
+type notHere struct{ error }
+
 // usageError says what is wrong with the command line.
 type usageError struct{ error }
 
 func main() {
+	if sweep.IsRole() {
+		os.Exit(sweep.Role())
+	}
 	if os.Getenv(stress.EnvWorker) != "" {
 		os.Exit(stress.Worker())
 	}
@@ -56,12 +68,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	parser := kong.Must(&cli{},
 		kong.Name("shmdemo"),
 		kong.Description("Shows that the shared-memory message router survives. "+
-			"Exit status 0: nothing was wrong; 1: a violation; 2: could not run as asked."),
+			"Exit status 0: nothing was wrong; 1: a violation; 2: could not run as asked; "+
+			"3: not permitted here."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Help(help),
-		kong.BindTo(stdout, (*output)(nil)), kong.Vars{"capacity": strconv.Itoa(ring.DefaultCapacity)},
+		kong.BindTo(stdout, (*output)(nil)), kong.Vars{
+			"capacity": strconv.Itoa(ring.DefaultCapacity), "operations": strings.Join(sweep.Names(), ", "),
+		},
 	)
 	ctx, err := parser.Parse(args)
 	if exit >= 0 { // help was asked for, and given
@@ -72,11 +87,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	var usage usageError
 	var parse *kong.ParseError
+	var not notHere
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errViolation):
 		return exitViolation
+	case errors.As(err, &not):
+		fmt.Fprintf(stderr, "shmdemo: %v\n", err)
+		return exitNotHere
 	case errors.As(err, &usage), errors.As(err, &parse):
 		fmt.Fprintf(stderr, "shmdemo: %v\nTry 'shmdemo --help'.\n", err)
 	default:

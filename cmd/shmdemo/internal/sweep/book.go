@@ -57,18 +57,20 @@ func (b *book) count(sender, n uint64) {
 	}
 }
 
-// consumerDied takes over what a consumer that is gone noted down.
-func (b *book) consumerDied(d *diary) {
-	for i := range min(d.taken.Load(), entries) {
-		e := d.entries[i].Load()
+// consumerDied takes over what a consumer that is gone noted down, from entry from on, and returns where it
+// stopped.
+func (b *book) consumerDied(d *diary, from uint64) uint64 {
+	for from < min(d.taken.Load(), entries) {
+		e := d.entries[from].Load()
 		b.count(e>>32, e&(1<<32-1))
-		if i+1 == d.released.Load() {
+		if from++; from == d.released.Load() {
 			b.fixReleased()
 		}
 	}
 	for i := range b.from {
 		b.from[i].again = true
 	}
+	return from
 }
 
 // fixReleased notes that all that was delivered up to now is released, too.

@@ -53,14 +53,16 @@ func newMakerWorld(o *operation, traced bool) (w *makerWorld, err error) {
 	return w, nil
 }
 
-func (w *makerWorld) cast(sender uint64) (r *role, err error) {
-	w.role, err = newRole(w.op, sender, false, w.traced, w.path, w.file)
+func (w *makerWorld) cast(o *operation, sender uint64) (r *role, err error) {
+	w.role, err = newRole(o, sender, false, w.traced, w.path, w.file)
 	return w.role, err
 }
 
 func (w *makerWorld) begins() error     { return nil }
 func (w *makerWorld) unblock(int) error { return nil }
+func (w *makerWorld) rest() func()      { return nil }
 func (w *makerWorld) goesOn() error     { return nil }
+func (w *makerWorld) died(*role) error  { return nil }
 func (w *makerWorld) verdict() *book    { return &w.book }
 func (w *makerWorld) recoveries() int   { return 0 }
 

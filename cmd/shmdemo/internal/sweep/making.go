@@ -11,7 +11,7 @@ import (
 // The operations of those who make or open a segment.
 var making = []*operation{
 	{
-		name: "create", makes: makesPath, pausing: true,
+		name: "create", makes: makesPath,
 		setup: func(*actor) error { return nil },
 		run: func(a *actor) (outcome, error) {
 			r, err := create(a.brief.Path, ring.Options{Capacity: ring.MinCapacity})

@@ -23,13 +23,18 @@ type operation struct {
 	routed bool // the survivors are a router and another of its senders
 
 	// What is promised about the victim's messages.
-	none    bool // what it has not acknowledged was given up: it does not arrive
-	atomic  bool // all or nothing
-	pausing bool // a survivor's act in between may change how the operation ends, to refused
+	none   bool // what it has not acknowledged was given up: it does not arrive
+	atomic bool // all or nothing
+	pairs  int  // asFirst, asSecond: what it may be in a pair
 }
 
 // outcome is how an operation ends.
 type outcome = uint64
+
+const (
+	asFirst = 1 << iota
+	asSecond
+)
 
 const (
 	makesPath = 1 + iota

@@ -10,7 +10,7 @@ import (
 // The operations of producers.
 var producing = []*operation{
 	{
-		name: "send", at: midLap, backlog: 2,
+		name: "send", pairs: asFirst | asSecond, at: midLap, backlog: 2,
 		setup: withMessages(1, frameSize),
 		run:   func(a *actor) (outcome, error) { return ended(a.sending(a.sends)) },
 	},
@@ -21,7 +21,7 @@ var producing = []*operation{
 	},
 	{
 		// The first message ends where the lap does, and the second one starts the next.
-		name: "send-wrap", at: 2*lap - 12, backlog: 2,
+		name: "send-wrap", pairs: asFirst, at: 2*lap - 12, backlog: 2,
 		setup: withMessages(2, frameSize),
 		run: func(a *actor) (outcome, error) {
 			if err := a.sending(a.sends); err != nil {
@@ -32,7 +32,7 @@ var producing = []*operation{
 	},
 	{
 		// Two granules are left of the lap.
-		name: "send-pad", at: 2*lap - 10, backlog: 2,
+		name: "send-pad", pairs: asFirst, at: 2*lap - 10, backlog: 2,
 		setup: withMessages(1, frameSize),
 		run:   func(a *actor) (outcome, error) { return ended(a.sending(a.sends)) },
 	},
@@ -43,29 +43,29 @@ var producing = []*operation{
 		unblock: func(w *ringWorld, _ int) error { return w.drain() },
 	},
 	{
-		// The largest frame, woken without room to be had, takes the turn.
+		// The largest frame sleeps until its time is over, asks for the consumer, and takes the turn.
 		name: "send-turn", at: midLap, full: true,
 		setup: withMessages(1, ring.MinCapacity/8),
 		run:   func(a *actor) (outcome, error) { return ended(a.sending(a.sends)) },
 		unblock: func(w *ringWorld, n int) error {
 			if n == 1 {
-				return w.stir()
+				return nil
 			}
 			return w.drain()
 		},
 	},
 	{
-		name: "try-send", at: midLap, backlog: 2, pausing: true,
+		name: "try-send", pairs: asFirst | asSecond, at: midLap, backlog: 2,
 		setup: withMessages(1, frameSize),
 		run:   func(a *actor) (outcome, error) { return orFull(a.sending(a.tries)) },
 	},
 	{
-		name: "try-full", at: midLap, full: true, pausing: true,
+		name: "try-full", at: midLap, full: true,
 		setup: withMessages(1, frameSize),
 		run:   func(a *actor) (outcome, error) { return orFull(a.sending(a.tries)) },
 	},
 	{
-		name: "claim-commit", at: midLap, backlog: 2,
+		name: "claim-commit", pairs: asFirst | asSecond, at: midLap, backlog: 2,
 		setup: withMessages(1, frameSize),
 		run: func(a *actor) (outcome, error) {
 			return ended(a.sending(func(b []byte) error { return a.claims(b, len(b), true) }))
@@ -73,19 +73,19 @@ var producing = []*operation{
 	},
 	{
 		// More is claimed than is needed.
-		name: "claim-part", at: midLap, backlog: 2,
+		name: "claim-part", pairs: asFirst | asSecond, at: midLap, backlog: 2,
 		setup: withMessages(1, frameSize),
 		run: func(a *actor) (outcome, error) {
 			return ended(a.sending(func(b []byte) error { return a.claims(b, 5*len(b), true) }))
 		},
 	},
 	{
-		name: "claim-abort", at: midLap, backlog: 2, none: true,
+		name: "claim-abort", pairs: asFirst | asSecond, at: midLap, backlog: 2, none: true,
 		setup: withMessages(1, frameSize),
 		run:   func(a *actor) (outcome, error) { return ended(a.claims(a.intend(1)[0], frameSize, false)) },
 	},
 	{
-		name: "batch", at: midLap, backlog: 2, atomic: true, pausing: true,
+		name: "batch", pairs: asFirst | asSecond, at: midLap, backlog: 2, atomic: true,
 		setup: withMessages(3, frameSize),
 		run: func(a *actor) (outcome, error) {
 			err := tryBatch(a.prod, a.intend(3), nil)
@@ -97,7 +97,7 @@ var producing = []*operation{
 	},
 	{
 		// In the slot of a dead one that has left a claim open.
-		name: "attach", at: midLap, backlog: 2, corpse: diesInClaim, after: sendsOn,
+		name: "attach", pairs: asFirst, at: midLap, backlog: 2, corpse: diesInClaim, after: sendsOn,
 		setup: func(a *actor) error { return a.open() },
 		run: func(a *actor) (outcome, error) {
 			seat, err := attach(a.ring)
@@ -109,7 +109,7 @@ var producing = []*operation{
 		},
 	},
 	{
-		name: "detach", at: midLap, backlog: 2,
+		name: "detach", pairs: asFirst | asSecond, at: midLap, backlog: 2,
 		setup: func(a *actor) error {
 			if err := a.attach(2, frameSize); err != nil {
 				return err

@@ -1,6 +1,8 @@
 package sweep
 
 import (
+	"errors"
+
 	"os"
 	"os/exec"
 	"strings"
@@ -22,7 +24,8 @@ type routedWorld struct {
 	ring   *ring.Ring // the router's, to be checked
 	pipe   *router.Receiver
 	role   *role
-	held   bool // the neighbour's claim is open
+	last   func() // what remains to be judged
+	held   bool   // the neighbour's claim is open
 
 	mu      sync.Mutex
 	book    book
@@ -42,7 +45,7 @@ func newRoutedWorld(o *operation, f *friend, seed uint64, traced bool) (w *route
 			w = nil
 		}
 	}()
-	w.router, err = router.New(router.WithCapacity(ring.MinCapacity), router.WithStallHook(func(e ring.StallEvent) {
+	w.router, err = router.New(router.WithCapacity(ring.MinCapacity), router.WithMaxPipes(16), router.WithStallHook(func(e ring.StallEvent) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.stalled[e.PID] = true
@@ -60,7 +63,7 @@ func newRoutedWorld(o *operation, f *friend, seed uint64, traced bool) (w *route
 	rcv.Handle(w.deliver, nil)
 	cmd := exec.Command("neighbour") // is running already: this is only to hand over
 	cmd.ExtraFiles = make([]*os.File, farFD-3)
-	if err = w.router.HandOver(cmd, s); err != nil {
+	if err = s.HandOver(cmd); err != nil {
 		return w, err
 	}
 	file := cmd.ExtraFiles[farFD-3]
@@ -83,10 +86,10 @@ func (w *routedWorld) deliver(m router.Message) {
 	w.book.deliver(m.Data)
 }
 
-func (w *routedWorld) cast(by uint64) (*role, error) {
+func (w *routedWorld) cast(o *operation, by uint64) (*role, error) {
 	var s *sender.Sender
 	var err error
-	if w.role, err = newRole(w.op, by, false, w.traced, "", nil); err != nil {
+	if w.role, err = newRole(o, by, false, w.traced, "", nil); err != nil {
 		return nil, err
 	}
 	if s, w.pipe, err = w.router.Pipe(); err != nil {
@@ -97,14 +100,22 @@ func (w *routedWorld) cast(by uint64) (*role, error) {
 		defer w.mu.Unlock()
 		w.ended, w.end = true, err
 	})
-	return w.role, w.router.HandOver(w.role.cmd, s)
+	// Not by the router, which would wait for a report of its exit.
+	return w.role, s.HandOver(w.role.cmd)
 }
 
 // begins has the neighbour open a claim, which the router's monitor waits for, so that it neither takes nor
 // sleeps for long, and what the victim does depends on the victim alone.
 func (w *routedWorld) begins() error {
 	w.held = true
-	return w.friend.do(order{Do: doClaim, Size: frameSize}, nil)
+	if err := w.friend.do(order{Do: doClaim, Size: frameSize}, nil); err != nil {
+		return err
+	}
+	time.Sleep(2 * time.Millisecond)
+	if !eventually(func() bool { s, err := w.ring.Stats(); return s.Sleeping || err != nil }) {
+		return errors.New("the router's monitor does not rest")
+	}
+	return nil
 }
 
 func (w *routedWorld) letGo() error {
@@ -117,7 +128,8 @@ func (w *routedWorld) letGo() error {
 
 func (w *routedWorld) unblock(int) error { return w.letGo() }
 
-func (w *routedWorld) goesOn() error { return nil }
+func (w *routedWorld) goesOn() error    { return nil }
+func (w *routedWorld) died(*role) error { return nil }
 
 func (w *routedWorld) others(stopped []*role) error {
 	if err := w.letGo(); err != nil {
@@ -184,15 +196,24 @@ func (w *routedWorld) aftermath(all []*role) error {
 		return nil
 	}
 	w.until(when, func() bool { return w.book.from[byNeighbour].last >= w.friend.sent })
-	done := r.diary.result.Load() == success
-	if r.op.name != "sender-start" || done { // it may not have come to the pipe
-		w.until(when, func() bool { return w.ended })
-	}
 	if err := w.friend.do(order{Do: doLeave}, nil); err != nil {
 		w.complain("%s: the neighbour stops: %v", when, err)
 	}
 	if err := w.ring.Check(); err != nil {
 		w.complain("at the end: %v", err)
+	}
+	sent := w.friend.sent
+	w.last = func() { w.judge(r, sent) }
+	return nil
+}
+
+func (w *routedWorld) rest() func() { return w.last }
+
+// judge waits for the end of the victim's pipe, which may take some tenths of a second.
+func (w *routedWorld) judge(r *role, sent uint64) {
+	done := r.diary.result.Load() == success
+	if r.op.name != "sender-start" || done { // otherwise it may not have come to the pipe
+		w.until("after the death", func() bool { return w.ended })
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -205,8 +226,7 @@ func (w *routedWorld) aftermath(all []*role) error {
 	if r.whole && r.diary.result.Load() == pending {
 		w.book.complain("%s came to its end, and its call has not returned", senderNames[r.sender])
 	}
-	w.book.judgeWhole(byNeighbour, w.friend.sent)
-	return nil
+	w.book.judgeWhole(byNeighbour, sent)
 }
 
 func (w *routedWorld) verdict() *book { return &w.book }
@@ -242,4 +262,3 @@ func (w *routedWorld) close() {
 		w.ring.Close()
 	}
 }
-

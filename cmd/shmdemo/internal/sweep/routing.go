@@ -1,6 +1,12 @@
 package sweep
 
 import (
+	"errors"
+	"os"
+	"strings"
+
+	"time"
+
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/sender"
 )
@@ -42,10 +48,31 @@ func (a *actor) fromEnv(n, size int, start bool) (err error) {
 		return err
 	}
 	a.make(n, size)
-	if start {
-		return a.sender.Start()
+	if !start {
+		return nil
 	}
-	return nil
+	if err := a.sender.Start(); err != nil {
+		return err
+	}
+	return restOfVigil()
+}
+
+// restOfVigil waits until the goroutine that watches for the router's death has come to rest, so that no other
+// thread comes to the points of the operation: it has a pidfd then.
+func restOfVigil() error {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(200 * time.Microsecond) {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			return err
+		}
+		for _, fd := range fds {
+			if to, _ := os.Readlink("/proc/self/fd/" + fd.Name()); to == "anon_inode:[pidfd]" || strings.HasPrefix(to, "pidfd:") {
+				time.Sleep(time.Millisecond)
+				return nil
+			}
+		}
+	}
+	return errors.New("nobody watches for the router's death")
 }
 
 func (a *actor) sendsBy(b []byte) error { return sendBy(a.sender, background, b) }

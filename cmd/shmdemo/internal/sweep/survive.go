@@ -23,7 +23,7 @@ func (w *ringWorld) others(stopped []*role) error {
 	if err := w.ring.Check(); err != nil {
 		w.book.complain("while the victim stands: %v", err)
 	}
-	if w.op.reads {
+	if w.reader != nil {
 		return w.withoutReader(stopped)
 	}
 	if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: noRoom}, nil); err != nil {
@@ -43,8 +43,8 @@ func (w *ringWorld) others(stopped []*role) error {
 		switch {
 		case !full && !w.friend.owed:
 			return w.drain()
-		case full && slices.ContainsFunc(stopped, func(r *role) bool { return w.stalled[r.pid] }):
-			return nil // it holds a claim, and that is right
+		case full && slices.ContainsFunc(stopped, w.holdsUp):
+			return nil // and that is right
 		case full && w.empty(): // it was only slow
 			if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: noRoom}, nil); err != nil {
 				return err
@@ -61,6 +61,12 @@ func (w *ringWorld) others(stopped []*role) error {
 			return nil
 		}
 	}
+}
+
+// holdsUp tells whether the consumer says that a claim of this victim is in the way. One that has just taken
+// the slot of a dead one is named when it has written down its name; before that it is the dead one, or nobody.
+func (w *ringWorld) holdsUp(r *role) bool {
+	return w.stalled[r.pid] || r.op.name == "attach" && (w.stalled[w.corpse.pid] || w.stalled[0])
 }
 
 // pressed asks whether the neighbour is done because it found no room.
@@ -86,6 +92,7 @@ func (w *ringWorld) withoutReader(stopped []*role) (err error) {
 	c, err := w.ring.Consume(ring.WithSpin(0), ring.WithOnSkip(func(ring.SkipEvent) { w.skips++ }))
 	if err == nil { // it is free
 		w.cons = c
+		w.inherit(w.reader)
 		w.drainAll("while the victim stands")
 		return w.leave()
 	}
@@ -171,18 +178,12 @@ func (w *ringWorld) aftermath(all []*role) error {
 	whole := true
 	for _, r := range all {
 		whole = whole && r.whole
-		if w.op.reads && r.sender == bySubject {
-			w.book.consumerDied(r.diary)
-		}
 	}
 	if whole && w.waiter != nil && w.book.from[bySubject].last < all[0].diary.acked.Load() {
 		w.wake("a message was sent to it")
 	}
 	if w.cons == nil {
-		if err := w.consume(); err != nil {
-			w.book.complain("a new consumer: %v", err)
-			return nil
-		}
+		return nil // the complaint is made
 	}
 	w.drainAll("after the death")
 	for _, r := range all {

@@ -6,134 +6,208 @@ import (
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/tracer"
 )
 
-// lane is one of those that sweep at the same time: a tracer, and a neighbour.
-type lane struct {
-	tracer *tracer.Tracer
-	friend *friend
-	seed   uint64
-}
-
-// newWorld makes a fresh world for an operation.
-func (l *lane) newWorld(o *operation, seed uint64, traced bool) (world, error) {
-	if l.friend == nil {
-		f, err := newFriend()
-		if err != nil {
-			return nil, err
-		}
-		l.friend = f
-	}
-	switch {
-	case o.makes != 0:
-		return asWorld(newMakerWorld(o, traced))
-	case o.routed:
-		return asWorld(newRoutedWorld(o, l.friend, seed, traced))
-	}
-	return asWorld(newRingWorld(o, l.friend, seed, traced))
-}
-
-// asWorld keeps a nil pointer from becoming a world.
-func asWorld[W world](w W, err error) (world, error) {
-	if err != nil {
-		return nil, err
-	}
-	return w, nil
-}
-
-// Mode is what is done to a victim at its point.
+// mode is what is done to victims at their points.
 type mode int
 
 const (
-	record mode = iota // nothing: its instructions are recorded
+	record mode = iota // nothing: the instructions are recorded
 	kill
 	pause
+	pairKill  // both of a pair are killed
+	pairPause // the first is killed while the second stands, which then goes on
 )
 
-// try is one victim's life and death.
+// part is a victim's in a try: its operation, and the point that it is brought to.
+type part struct {
+	op    *operation
+	point tracer.Point
+}
+
+// try is one world, with the life and death of one victim, or of two.
 type try struct {
-	op        *operation
-	mode      mode
-	point     tracer.Point
+	mode  mode
+	parts []part
+
 	trace     tracer.Trace // recorded
-	reached   bool
+	reached   bool         // each has come to its point
 	recovered int
 	findings  []string
 }
 
-// run lets a victim live in a fresh world, to its point or to the operation's end, kills it there, and judges.
-// The error is one of the sweep's own.
-func (l *lane) run(t *try) (err error) {
-	w, err := l.newWorld(t.op, l.seed, true)
+func (t *try) name() string { return t.parts[0].op.name }
+
+// cast is a try that is carried out.
+type cast struct {
+	*try
+	lane    *lane
+	world   world
+	roles   []*role
+	victims []*tracer.Victim
+	naps    []int
+}
+
+// run carries a try out in a fresh world, and has it told when it is judged, which may be later. The error is
+// one of the sweep's own; nothing is told then.
+func (l *lane) run(t *try, tell func(*try)) (err error) {
+	t.reached, t.findings, t.recovered = true, nil, 0
+	w, err := l.newWorld(t.parts[0].op)
 	if err != nil {
 		l.renew()
-		return fmt.Errorf("%s: making its world: %w", t.op.name, err)
+		return fmt.Errorf("making its world: %w", err)
 	}
-	defer func() {
-		w.close()
-		if len(t.findings) > 0 || err != nil {
-			l.renew()
-		}
-	}()
-	r, err := w.cast(bySubject)
+	c := &cast{try: t, lane: l, world: w, naps: make([]int, len(t.parts))}
+	err = c.play()
+	for _, v := range c.victims {
+		v.Kill()
+	}
 	if err != nil {
+		err = fmt.Errorf("%w: %s", err, c.said())
+		w.close()
+		l.renew()
 		return err
 	}
-	v, err := l.tracer.Start(r.cmd)
-	if err != nil {
-		return fmt.Errorf("%s: starting a victim: %w", t.op.name, err)
+	if len(w.verdict().complaints) > 0 {
+		l.renew()
 	}
-	defer v.Kill()
-	r.started(v.PID)
-	if err := v.ToBegin(); err != nil {
-		return fmt.Errorf("%s: %w: %s", t.op.name, err, r.said())
+	finish := func() {
+		t.recovered = w.recoveries()
+		w.close()
+		t.findings = w.verdict().complaints
+		tell(t)
 	}
-	if err := w.begins(); err != nil {
-		return fmt.Errorf("%s: %w", t.op.name, err)
+	rest := w.rest()
+	if rest == nil {
+		finish()
+		return nil
 	}
-	naps := 0
-	onBlocked := func() error {
-		naps++
-		return w.unblock(naps)
-	}
-	switch t.mode {
-	case record:
-		t.trace, err = v.Record(onBlocked)
-		r.whole = err == nil
-	default:
-		t.reached, err = v.RunTo(t.point, onBlocked)
-		r.whole = err == nil && !t.reached
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w: %s", t.op.name, err, r.said())
-	}
-	if t.mode == pause && t.reached {
-		if err := w.others([]*role{r}); err != nil {
-			return fmt.Errorf("%s: while the victim stands: %w", t.op.name, err)
-		}
-		if len(w.verdict().complaints) == 0 {
-			if err := w.goesOn(); err != nil {
-				return fmt.Errorf("%s: before the victim goes on: %w", t.op.name, err)
-			}
-			if err := v.ToEnd(onBlocked); err != nil {
-				return fmt.Errorf("%s: going on: %w: %s", t.op.name, err, r.said())
-			}
-			r.whole = true
-		}
-	}
-	if _, err := v.Kill(); err != nil {
-		return fmt.Errorf("%s: %w", t.op.name, err)
-	}
-	if err := w.aftermath([]*role{r}); err != nil {
-		return fmt.Errorf("%s: after the death: %w", t.op.name, err)
-	}
-	t.recovered = w.recoveries()
-	t.findings = w.verdict().complaints
+	l.lingering <- struct{}{}
+	l.pending.Go(func() {
+		rest()
+		finish()
+		<-l.lingering
+	})
 	return nil
 }
 
-// renew parts with a neighbour that may be stuck, or in the midst of something.
-func (l *lane) renew() {
-	if l.friend != nil {
-		l.friend.dismiss()
-		l.friend = nil
+// play brings the victims to their points, and does what is to be done.
+func (c *cast) play() error {
+	for i, p := range c.parts {
+		if err := c.bring(i, p); err != nil {
+			return fmt.Errorf("%s, bringing a victim to its point: %w", p.op.name, err)
+		}
 	}
+	if err := c.act(); err != nil {
+		return err
+	}
+	if err := c.world.aftermath(c.roles); err != nil {
+		return fmt.Errorf("after the death: %w", err)
+	}
+	return nil
+}
+
+// bring starts a victim and lets it run to its point, or records it.
+func (c *cast) bring(i int, p part) error {
+	r, err := c.world.cast(p.op, bySubject+uint64(i))
+	if err != nil {
+		return err
+	}
+	c.roles = append(c.roles, r)
+	v, err := c.lane.tracer.Start(r.cmd)
+	if err != nil {
+		return err
+	}
+	r.started(v.PID)
+	c.victims = append(c.victims, v)
+	if err := v.ToBegin(); err != nil {
+		return err
+	}
+	if i == 0 {
+		if err := c.world.begins(); err != nil {
+			return err
+		}
+	}
+	if c.mode == record {
+		c.trace, err = v.Record(c.onBlocked(i))
+		r.whole = err == nil
+		return err
+	}
+	reached, err := v.RunTo(p.point, c.onBlocked(i))
+	if err != nil {
+		return err
+	}
+	r.whole = !reached
+	c.reached = c.reached && reached
+	if reached && p.point.Kind == tracer.InSyscall && c.mode != kill {
+		return v.Stop()
+	}
+	return nil
+}
+
+// onBlocked has the survivors let victim i go on.
+func (c *cast) onBlocked(i int) func() error {
+	return func() error {
+		c.naps[i]++
+		return c.world.unblock(c.naps[i])
+	}
+}
+
+// act kills the victims, after they have stood and gone on as the mode says.
+func (c *cast) act() error {
+	switch c.mode {
+	case pause:
+		if c.reached {
+			if err := c.stand(0); err != nil {
+				return err
+			}
+		}
+	case pairPause:
+		if err := c.kill(0); err != nil {
+			return err
+		}
+		if !c.roles[1].whole {
+			if err := c.stand(1); err != nil {
+				return err
+			}
+		}
+		return c.kill(1)
+	}
+	for i := range c.victims {
+		if err := c.kill(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stand lets the others go on as far as they can while victim i stands, and then lets it go on.
+func (c *cast) stand(i int) error {
+	if err := c.world.others(c.roles[i : i+1]); err != nil {
+		return fmt.Errorf("while the victim stands: %w", err)
+	}
+	if len(c.world.verdict().complaints) > 0 {
+		return nil // it may never end
+	}
+	if err := c.world.goesOn(); err != nil {
+		return fmt.Errorf("before the victim goes on: %w", err)
+	}
+	if err := c.victims[i].ToEnd(c.onBlocked(i)); err != nil {
+		return fmt.Errorf("the victim goes on: %w", err)
+	}
+	c.roles[i].whole = true
+	return nil
+}
+
+func (c *cast) kill(i int) error {
+	if _, err := c.victims[i].Kill(); err != nil {
+		return err
+	}
+	return c.world.died(c.roles[i])
+}
+
+// said is what the victims wrote to stderr.
+func (c *cast) said() (text string) {
+	for _, r := range c.roles {
+		text += r.said()
+	}
+	return text
 }

@@ -28,10 +28,10 @@ func TestOperations(t *testing.T) {
 
 // untraced runs an operation, and kills the victim after a time, or if that is negative when it is through.
 func untraced(t *testing.T, l *lane, o *operation, after time.Duration) {
-	w, err := l.newWorld(o, 1, false)
+	w, err := l.newWorld(o)
 	require.NoError(t, err)
 	defer w.close()
-	r, err := w.cast(bySubject)
+	r, err := w.cast(o, bySubject)
 	require.NoError(t, err)
 	require.NoError(t, r.cmd.Start())
 	r.started(r.cmd.Process.Pid)
@@ -59,7 +59,11 @@ func untraced(t *testing.T, l *lane, o *operation, after time.Duration) {
 	}
 	r.cmd.Process.Kill()
 	r.cmd.Wait()
+	require.NoError(t, w.died(r))
 	require.NoError(t, w.aftermath([]*role{r}))
+	if rest := w.rest(); rest != nil {
+		rest()
+	}
 	require.Empty(t, w.verdict().complaints, "%v after %v: %s", o.name, after, r.said())
 }
 

@@ -14,18 +14,17 @@ import (
 	"github.com/shmrouter/shmrouter/shm"
 )
 
-// patience is how long the survivors have to get on. Nothing comes near it unless it is stuck.
-const patience = 10 * time.Second
-
 // world is what a victim lives and dies in. Its methods return an error only where the sweep itself has
 // failed; what the library does wrong goes into the book.
 type world interface {
-	cast(sender uint64) (*role, error) // one more victim, to be started
-	begins() error                     // the victims stand before their operation
-	unblock(n int) error               // a victim sleeps in it, for the n-th time
-	others(stopped []*role) error      // these stand in the midst of it: the others go on as far as they can
-	goesOn() error                     // a victim is about to go on
-	aftermath(all []*role) error       // they are dead: the others go on, and it is judged
+	cast(o *operation, sender uint64) (*role, error) // one more victim, to be started
+	begins() error                                   // the victims stand before their operation
+	unblock(n int) error                             // a victim sleeps in it, for the n-th time
+	others(stopped []*role) error                    // these stand in the midst of it: the others go on as far as they can
+	goesOn() error                                   // a victim is about to go on
+	died(r *role) error                              // this one has been killed
+	aftermath(all []*role) error                     // they are dead: the others go on, and it is judged
+	rest() func()                                    // what remains of that and only waits, or nil: the lane may go on meanwhile
 	verdict() *book
 	recoveries() int
 	close()
@@ -39,7 +38,8 @@ type role struct {
 	diary  *diary
 	stderr *os.File
 	pid    int
-	whole  bool // its operation has ended, and only then it was killed
+	taken  uint64 // deliveries to it that are in the book
+	whole  bool   // its operation has ended, and only then it was killed
 }
 
 func newRole(o *operation, sender uint64, corpse, traced bool, path string, segment *os.File) (*role, error) {
@@ -98,6 +98,7 @@ type ringWorld struct {
 	book   book
 	corpse *role
 
+	reader  *role        // the victim that is the consumer, or about to be, while it lives
 	waiter  chan error   // the consumer's Wait, while it sleeps on a goroutine of its own
 	stalled map[int]bool // processes whose claims have been in the way
 	skips   int          // claims of the dead that the consumer stepped over
@@ -174,7 +175,7 @@ func (w *ringWorld) bury() (err error) {
 		return fmt.Errorf("whoever was to die first did not come so far: %s", w.corpse.said())
 	}
 	if w.op.reads {
-		w.book.consumerDied(w.corpse.diary)
+		w.inherit(w.corpse)
 	}
 	return nil
 }
@@ -225,21 +226,32 @@ func (w *ringWorld) drain() error {
 	}
 }
 
-// stir wakes those who wait for room without making any, as somebody does who leaves.
-func (w *ringWorld) stir() error {
-	a, err := w.ring.Attach()
+func (w *ringWorld) cast(o *operation, sender uint64) (*role, error) {
+	r, err := newRole(o, sender, false, w.traced, "", w.file)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return a.Close()
+	w.roles = append(w.roles, r)
+	if o.reads {
+		w.reader = r
+	}
+	return r, nil
 }
 
-func (w *ringWorld) cast(sender uint64) (*role, error) {
-	r, err := newRole(w.op, sender, false, w.traced, "", w.file)
-	if err == nil {
-		w.roles = append(w.roles, r)
+// inherit takes over what a consumer was given that has left, or died.
+func (w *ringWorld) inherit(r *role) { r.taken = w.book.consumerDied(r.diary, r.taken) }
+
+// died takes over what a consumer leaves.
+func (w *ringWorld) died(r *role) error {
+	if r != w.reader {
+		return nil
 	}
-	return r, err
+	w.reader = nil
+	w.inherit(r)
+	if err := w.consume(); err != nil {
+		w.book.complain("a new consumer: %v", err)
+	}
+	return nil
 }
 
 func (w *ringWorld) begins() error {
@@ -308,6 +320,8 @@ func (w *ringWorld) unblock(n int) error {
 	}
 	return w.op.unblock(w, n)
 }
+
+func (w *ringWorld) rest() func() { return nil }
 
 func (w *ringWorld) verdict() *book { return &w.book }
 

@@ -1,0 +1,324 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/tracer"
+)
+
+// Config says what is swept.
+type Config struct {
+	Operations []string // by name; none: all
+	Sample     int      // points of each operation, at most, 0: every one
+	NoPause    bool     // only kill
+	Pairs      int      // tries with two victims
+	Lanes      int      // at the same time
+	Seed       uint64
+	Patience   time.Duration // how long the survivors have to get on
+	GiveUp     int           // after so many violations, 0: never
+	Progress   io.Writer     // nil: silence
+	Live       bool          // it is a terminal
+}
+
+// Exported errors of the tracer: there is no sweep here.
+var (
+	ErrNotPermitted = tracer.ErrNotPermitted
+	ErrUnsupported  = tracer.ErrUnsupported
+)
+
+// patience is how long the survivors have to get on. Nothing comes near it unless it is stuck.
+var patience = 10 * time.Second
+
+// sweep is one run.
+type sweep struct {
+	cfg    Config
+	ops    []*account
+	random *rand.Rand
+	began  time.Time
+	now    atomic.Pointer[string] // what it is doing
+	total  atomic.Int64           // tries
+	done   atomic.Int64
+
+	mu         sync.Mutex
+	violations []Violation
+	pairs      int
+	fatal      error // the sweep cannot go on
+}
+
+// account is what is known about one operation.
+type account struct {
+	op      *operation
+	traces  []tracer.Trace
+	points  []tracer.Point
+	dropped int
+
+	killed, stopped, recovered, violations int // guarded by mu of sweep
+}
+
+// records is how often an operation is recorded; what is not the same each time is left out.
+const records = 3
+
+// Run sweeps. The error says why it could not; a violation is no error.
+func Run(ctx context.Context, cfg Config) (*Result, error) {
+	if cfg.Patience > 0 {
+		patience = cfg.Patience
+	}
+	s := &sweep{cfg: cfg, began: time.Now(), random: rand.New(rand.NewPCG(cfg.Seed, 1))}
+	for _, o := range operations {
+		if len(cfg.Operations) == 0 || slices.Contains(cfg.Operations, o.name) {
+			s.ops = append(s.ops, &account{op: o})
+		}
+	}
+	quit := s.display()
+	defer quit()
+	lanes, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	lanes.do(ctx, "recording", s.recording())
+	lanes.do(ctx, "sweeping", s.sweeping())
+	lanes.do(ctx, "pairs", s.pairing())
+	lanes.close()
+	if s.fatal != nil {
+		return nil, s.fatal
+	}
+	return s.result(ctx.Err() == nil), nil
+}
+
+// job is something that a lane does.
+type job func(l *lane)
+
+// crew are the lanes, each with its goroutine, which ends with the sweep.
+type crew struct {
+	s    *sweep
+	jobs []chan func(*lane)
+	wg   sync.WaitGroup
+}
+
+func (s *sweep) open() (*crew, error) {
+	c := &crew{s: s}
+	opened := make(chan error, s.cfg.Lanes)
+	for i := range s.cfg.Lanes {
+		jobs := make(chan func(*lane))
+		c.jobs = append(c.jobs, jobs)
+		c.wg.Go(func() {
+			l, err := newLane(mix(s.cfg.Seed + uint64(i)))
+			opened <- err
+			if err != nil {
+				return
+			}
+			for j := range jobs {
+				j(l)
+			}
+			l.close()
+		})
+	}
+	var errs []error
+	for range s.cfg.Lanes {
+		errs = append(errs, <-opened)
+	}
+	if err := errors.Join(errs...); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *crew) close() {
+	for _, jobs := range c.jobs {
+		close(jobs)
+	}
+	c.wg.Wait()
+}
+
+// do has the lanes do all the jobs, each the next one that is left.
+func (c *crew) do(ctx context.Context, what string, jobs []job) {
+	c.s.now.Store(&what)
+	c.s.total.Store(int64(len(jobs)))
+	c.s.done.Store(0)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for _, jobsOf := range c.jobs {
+		wg.Add(1)
+		jobsOf <- func(l *lane) {
+			defer wg.Done()
+			for ctx.Err() == nil && !c.s.enough() {
+				i := next.Add(1) - 1
+				if i >= int64(len(jobs)) {
+					break
+				}
+				jobs[i](l)
+				c.s.done.Add(1)
+			}
+			l.pending.Wait()
+		}
+	}
+	wg.Wait()
+}
+
+// enough tells whether to give up.
+func (s *sweep) enough() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fatal != nil || s.cfg.GiveUp > 0 && len(s.violations) >= s.cfg.GiveUp
+}
+
+// recording records each operation. The longest come first, so that the lanes end together.
+func (s *sweep) recording() (jobs []job) {
+	long := []string{"sender-start", "attach", "takeover", "create"}
+	order := slices.Clone(s.ops)
+	slices.SortStableFunc(order, func(a, b *account) int {
+		rank := func(a *account) int { return (slices.Index(long, a.op.name) + len(long) + 1) % (len(long) + 1) }
+		return rank(a) - rank(b)
+	})
+	times := records
+	if s.cfg.Sample > 0 {
+		times = 2
+	}
+	for _, a := range order {
+		for range times {
+			jobs = append(jobs, func(l *lane) {
+				s.attempt(l, a, &try{mode: record, parts: []part{{op: a.op}}}, func(t *try) {
+					a.traces = append(a.traces, t.trace)
+				})
+			})
+		}
+	}
+	return jobs
+}
+
+// sweeping makes a job of each point, or of a sample.
+func (s *sweep) sweeping() (jobs []job) {
+	for _, a := range s.ops {
+		common := tracer.Common(a.traces...)
+		a.points, a.dropped = common.Points, len(common.Dropped)
+		jobs = append(jobs, s.each(a, kill, s.cfg.Sample)...)
+		if !s.cfg.NoPause {
+			jobs = append(jobs, s.each(a, pause, s.cfg.Sample/3)...)
+		}
+	}
+	return jobs
+}
+
+// each makes jobs of an operation's points: n of them, spread evenly, or all.
+func (s *sweep) each(a *account, m mode, n int) (jobs []job) {
+	points := a.points
+	if s.cfg.Sample > 0 && n < len(points) {
+		points = nil
+		for i := range n {
+			points = append(points, a.points[(i*len(a.points)+s.random.IntN(len(a.points)))/n])
+		}
+	}
+	for _, p := range points {
+		jobs = append(jobs, func(l *lane) {
+			s.attempt(l, a, &try{mode: m, parts: []part{{a.op, p}}}, func(t *try) {
+				if m == kill {
+					a.killed++
+				} else {
+					a.stopped++
+				}
+			})
+		})
+	}
+	return jobs
+}
+
+// pairing makes jobs of two victims each, at points by chance.
+func (s *sweep) pairing() (jobs []job) {
+	var firsts, seconds []*account
+	for _, a := range s.ops {
+		if len(a.points) == 0 {
+			continue
+		}
+		if a.op.pairs&asFirst != 0 {
+			firsts = append(firsts, a)
+		}
+		if a.op.pairs&asSecond != 0 {
+			seconds = append(seconds, a)
+		}
+	}
+	if len(firsts) == 0 || len(seconds) == 0 {
+		return nil
+	}
+	for i := range s.cfg.Pairs {
+		a, b := firsts[s.random.IntN(len(firsts))], seconds[s.random.IntN(len(seconds))]
+		m := pairKill
+		if i%2 == 1 && !s.cfg.NoPause {
+			m = pairPause
+		}
+		t := &try{mode: m, parts: []part{{a.op, a.points[s.random.IntN(len(a.points))]}, {b.op, b.points[s.random.IntN(len(b.points))]}}}
+		jobs = append(jobs, func(l *lane) { s.attempt(l, a, t, func(*try) { s.pairs++ }) })
+	}
+	return jobs
+}
+
+// attempts is how often a try is made whose victim does not come to its point, or fails by the tracer's doing.
+const attempts = 5
+
+// attempt carries a try out until each victim has come to its point. good is called with mu held.
+func (s *sweep) attempt(l *lane, a *account, t *try, good func(*try)) {
+	var err error
+	for range attempts {
+		err = l.run(t, func(t *try) { s.judged(a, t, good) })
+		if errors.Is(err, ErrNotPermitted) || errors.Is(err, ErrUnsupported) {
+			s.mu.Lock()
+			s.fatal = err
+			s.mu.Unlock()
+			return
+		}
+		if err == nil && (t.reached || t.mode >= pairKill) {
+			return
+		}
+		again := *t // the old one may still be judged
+		t = &again
+	}
+	if err == nil {
+		err = errors.New("no victim came to it")
+	}
+	s.violate(a, t, "the sweep itself: "+err.Error())
+}
+
+// judged takes a try's result.
+func (s *sweep) judged(a *account, t *try, good func(*try)) {
+	for _, f := range t.findings {
+		s.violate(a, t, f)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.recovered += t.recovered
+	if t.reached || t.mode >= pairKill {
+		good(t)
+	}
+}
+
+func (s *sweep) violate(a *account, t *try, what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.violations++
+	s.violations = append(s.violations, Violation{Operation: a.op.name, Point: t.where(), What: what})
+}
+
+// where names the points of a try, and what was done there.
+func (t *try) where() (text string) {
+	switch t.mode {
+	case record:
+		return "to its end"
+	case kill:
+		text = "killed at "
+	case pause:
+		text = "stopped at "
+	case pairKill:
+		return fmt.Sprintf("killed at %v; and %s killed at %v", t.parts[0].point, t.parts[1].op.name, t.parts[1].point)
+	case pairPause:
+		return fmt.Sprintf("killed at %v, while %s stands at %v", t.parts[0].point, t.parts[1].op.name, t.parts[1].point)
+	}
+	return text + t.parts[0].point.String()
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/sweep"
+)
+
+// sweepCmd is the command line of the sweep.
+type sweepCmd struct {
+	Quick    bool          `help:"A sample of each operation's points, in less than a minute."`
+	Sample   int           `placeholder:"N" help:"So many points of each operation, at most (every one)."`
+	Ops      []string      `placeholder:"NAME,..." help:"Only these operations: ${operations} (all)."`
+	NoPause  bool          `help:"Kill only; do not stop victims and let them go on."`
+	Pairs    *int          `placeholder:"N" help:"Tries with two victims (2000)."`
+	Lanes    int           `placeholder:"N" default:"2" help:"Victims at a time (${default})."`
+	Seed     uint64        `placeholder:"S" help:"Makes the same choices as the run that printed it (a new one)."`
+	Patience time.Duration `placeholder:"D" default:"10s" help:"Without progress for so long, a try has failed (${default})."`
+	GiveUp   int           `placeholder:"N" default:"20" help:"End after so many violations, 0 for never (${default})."`
+	JSON     bool          `name:"json" help:"Write the result as one JSON object to stdout."`
+}
+
+// What --quick means.
+const (
+	quickSample = 60
+	quickPairs  = 60
+	wholePairs  = 2000
+)
+
+// Validate is called by kong when all flags are parsed.
+func (c *sweepCmd) Validate() error {
+	switch {
+	case c.Sample < 0:
+		return fmt.Errorf("--sample %d is negative", c.Sample)
+	case c.Pairs != nil && *c.Pairs < 0:
+		return fmt.Errorf("--pairs %d is negative", *c.Pairs)
+	case c.Lanes < 1 || c.Lanes > 64:
+		return fmt.Errorf("--lanes %d is not between 1 and 64", c.Lanes)
+	case c.Patience < minPatience:
+		return fmt.Errorf("--patience %v is below %v", c.Patience, minPatience)
+	case c.GiveUp < 0:
+		return fmt.Errorf("--give-up %d is negative", c.GiveUp)
+	}
+	for _, name := range c.Ops {
+		if !slices.Contains(sweep.Names(), name) {
+			return fmt.Errorf("--ops: there is no operation %q, but %s", name, strings.Join(sweep.Names(), ", "))
+		}
+	}
+	return nil
+}
+
+func (c *sweepCmd) config() sweep.Config {
+	cfg := sweep.Config{
+		Operations: c.Ops, Sample: c.Sample, NoPause: c.NoPause, Pairs: wholePairs, Lanes: c.Lanes, Seed: c.Seed,
+		Patience: c.Patience, GiveUp: c.GiveUp, Progress: os.Stderr, Live: isTerminal(os.Stderr),
+	}
+	if c.Quick {
+		cfg.Pairs = quickPairs
+		if c.Sample == 0 {
+			cfg.Sample = quickSample
+		}
+	}
+	if c.Pairs != nil {
+		cfg.Pairs = *c.Pairs
+	}
+	for cfg.Seed == 0 {
+		cfg.Seed = rand.Uint64() >> 32
+	}
+	return cfg
+}
+
+// Run carries out the sweep. A signal ends it early.
+func (c *sweepCmd) Run(out output) error {
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer cancel()
+	result, err := sweep.Run(ctx, c.config())
+	if errors.Is(err, sweep.ErrNotPermitted) || errors.Is(err, sweep.ErrUnsupported) {
+		return notHere{err}
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		err = json.NewEncoder(out).Encode(result)
+	} else {
+		err = result.Print(out)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("writing the result: %w", err)
+	case !result.OK:
+		return errViolation
+	}
+	return nil
+}
