@@ -119,7 +119,11 @@ func everyKind(w *ringWorld) error {
 
 // sendOnce has the neighbour send one message to the sleeping victim.
 func sendOnce(w *ringWorld, n int) error {
-	if n > 1 {
+	switch {
+	case w.pressed:
+		w.book.complain("the consumer falls asleep, though there are messages")
+		return errors.New("it sleeps on")
+	case n > 1:
 		return nil
 	}
 	return w.friend.do(order{Do: doSend, Count: 1, Size: frameSize, Patience: patience}, nil)

@@ -62,6 +62,7 @@ func (w *makerWorld) begins() error     { return nil }
 func (w *makerWorld) unblock(int) error { return nil }
 func (w *makerWorld) rest() func()      { return nil }
 func (w *makerWorld) goesOn() error     { return nil }
+func (w *makerWorld) through() error    { return nil }
 func (w *makerWorld) died(*role) error  { return nil }
 func (w *makerWorld) verdict() *book    { return &w.book }
 func (w *makerWorld) recoveries() int   { return 0 }

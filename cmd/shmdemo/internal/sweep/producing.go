@@ -85,6 +85,12 @@ var producing = []*operation{
 		run:   func(a *actor) (outcome, error) { return ended(a.claims(a.intend(1)[0], frameSize, false)) },
 	},
 	{
+		// The consumer sleeps, and has to step over it.
+		name: "abort-wake", at: midLap, asleep: true, none: true,
+		setup: withMessages(1, frameSize),
+		run:   func(a *actor) (outcome, error) { return ended(a.claims(a.intend(1)[0], frameSize, false)) },
+	},
+	{
 		name: "batch", pairs: asFirst | asSecond, at: midLap, backlog: 2, atomic: true,
 		setup: withMessages(3, frameSize),
 		run: func(a *actor) (outcome, error) {

@@ -129,6 +129,7 @@ func (w *routedWorld) letGo() error {
 func (w *routedWorld) unblock(int) error { return w.letGo() }
 
 func (w *routedWorld) goesOn() error    { return nil }
+func (w *routedWorld) through() error   { return nil }
 func (w *routedWorld) died(*role) error { return nil }
 
 func (w *routedWorld) others(stopped []*role) error {
@@ -136,7 +137,7 @@ func (w *routedWorld) others(stopped []*role) error {
 		return err
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end); {
-		if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: noRoom}, nil); err != nil {
+		if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: giveUp}, nil); err != nil {
 			return err
 		}
 		a, ok, err := w.friend.answered(patience)

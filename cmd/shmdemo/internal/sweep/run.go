@@ -179,11 +179,14 @@ func (s *sweep) recording() (jobs []job) {
 		rank := func(a *account) int { return (slices.Index(long, a.op.name) + len(long) + 1) % (len(long) + 1) }
 		return rank(a) - rank(b)
 	})
-	times := records
-	if s.cfg.Sample > 0 {
-		times = 2
-	}
 	for _, a := range order {
+		times := records
+		if s.cfg.Sample > 0 {
+			times = 2
+			if slices.Contains(long, a.op.name) {
+				times = 1
+			}
+		}
 		for range times {
 			jobs = append(jobs, func(l *lane) {
 				s.attempt(l, a, &try{mode: record, parts: []part{{op: a.op}}}, func(t *try) {
@@ -260,30 +263,39 @@ func (s *sweep) pairing() (jobs []job) {
 	return jobs
 }
 
-// attempts is how often a try is made whose victim does not come to its point, or fails by the tracer's doing.
-const attempts = 5
+// How often a try is made again: because the victim does not come to its point, as where that depends on whether
+// somebody was asleep at that moment, or because the tracer has failed.
+const (
+	misses   = 25
+	failures = 5
+)
 
 // attempt carries a try out until each victim has come to its point. good is called with mu held.
 func (s *sweep) attempt(l *lane, a *account, t *try, good func(*try)) {
-	var err error
-	for range attempts {
-		err = l.run(t, func(t *try) { s.judged(a, t, good) })
-		if errors.Is(err, ErrNotPermitted) || errors.Is(err, ErrUnsupported) {
+	var failed error
+	for missed, errs := 0, 0; missed < misses && errs < failures; {
+		err := l.run(t, func(t *try) { s.judged(a, t, good) })
+		switch {
+		case errors.Is(err, ErrNotPermitted), errors.Is(err, ErrUnsupported):
 			s.mu.Lock()
 			s.fatal = err
 			s.mu.Unlock()
 			return
-		}
-		if err == nil && (t.reached || t.mode >= pairKill) {
+		case err != nil:
+			failed = err
+			errs++
+		case t.reached || t.mode >= pairKill:
 			return
+		default:
+			missed++
 		}
 		again := *t // the old one may still be judged
 		t = &again
 	}
-	if err == nil {
-		err = errors.New("no victim came to it")
+	if failed == nil {
+		failed = errors.New("no victim came to it")
 	}
-	s.violate(a, t, "the sweep itself: "+err.Error())
+	s.violate(a, t, "the sweep itself: "+failed.Error())
 }
 
 // judged takes a try's result.
@@ -303,7 +315,11 @@ func (s *sweep) violate(a *account, t *try, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.violations++
-	s.violations = append(s.violations, Violation{Operation: a.op.name, Point: t.where(), What: what})
+	v := Violation{Operation: a.op.name, Point: t.where(), What: what}
+	s.violations = append(s.violations, v)
+	if s.cfg.Progress != nil && !s.cfg.Live {
+		fmt.Fprintf(s.cfg.Progress, "VIOLATION: %v\n", v)
+	}
 }
 
 // where names the points of a try, and what was done there.

@@ -14,19 +14,20 @@ import (
 const (
 	afterKill = 60                    // messages of the neighbour after a death: more than a lap
 	pressing  = 200                   // while a victim stands: three laps
-	noRoom    = 30 * time.Millisecond // without room for so long, the neighbour gives up
+	giveUp    = 30 * time.Millisecond // without room for so long, the neighbour gives up
 )
 
 // others lets the neighbour send while victims stand, and the consumer read. Either they do several laps, or
 // a victim's claim stands in the way, and the consumer says whose it is.
 func (w *ringWorld) others(stopped []*role) error {
+	w.pressed = true
 	if err := w.ring.Check(); err != nil {
-		w.book.complain("while the victim stands: %v", err)
+		w.book.complain("while the victim %s: %v", doing(stopped), err)
 	}
 	if w.reader != nil {
 		return w.withoutReader(stopped)
 	}
-	if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: noRoom}, nil); err != nil {
+	if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: giveUp}, nil); err != nil {
 		return err
 	}
 	w.awaken()
@@ -36,7 +37,7 @@ func (w *ringWorld) others(stopped []*role) error {
 			w.book.complain("Poll, while the victim stands: %v", err)
 			return nil
 		}
-		full, err := w.pressed()
+		full, err := w.noRoom()
 		if err != nil {
 			return err
 		}
@@ -46,11 +47,11 @@ func (w *ringWorld) others(stopped []*role) error {
 		case full && slices.ContainsFunc(stopped, w.holdsUp):
 			return nil // and that is right
 		case full && w.empty(): // it was only slow
-			if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: noRoom}, nil); err != nil {
+			if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: giveUp}, nil); err != nil {
 				return err
 			}
 		case time.Now().After(end):
-			w.book.complain("while the victim stands, the others do not get on, and nobody says that it holds a claim")
+			w.book.complain("while the victim %s, the others do not get on, and it is not one that may hold a claim", doing(stopped))
 			return nil
 		}
 		if n > 0 {
@@ -63,14 +64,21 @@ func (w *ringWorld) others(stopped []*role) error {
 	}
 }
 
+func doing(stopped []*role) string {
+	if len(stopped) == 0 {
+		return "is through"
+	}
+	return "stands"
+}
+
 // holdsUp tells whether the consumer says that a claim of this victim is in the way. One that has just taken
 // the slot of a dead one is named when it has written down its name; before that it is the dead one, or nobody.
 func (w *ringWorld) holdsUp(r *role) bool {
 	return w.stalled[r.pid] || r.op.name == "attach" && (w.stalled[w.corpse.pid] || w.stalled[0])
 }
 
-// pressed asks whether the neighbour is done because it found no room.
-func (w *ringWorld) pressed() (full bool, err error) {
+// noRoom asks whether the neighbour is done because it found no room.
+func (w *ringWorld) noRoom() (full bool, err error) {
 	if !w.friend.owed {
 		return true, nil
 	}
@@ -99,7 +107,7 @@ func (w *ringWorld) withoutReader(stopped []*role) (err error) {
 	if !errors.Is(err, ring.ErrConsumerBusy) {
 		return err
 	}
-	if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: noRoom}, nil); err != nil {
+	if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: giveUp}, nil); err != nil {
 		return err
 	}
 	a, ok, err := w.friend.answered(patience)
@@ -170,17 +178,28 @@ func (w *ringWorld) goesOn() error {
 	return nil
 }
 
+// through sees that who sleeps is woken by what the victim did, and that nothing is left in the way.
+func (w *ringWorld) through() error {
+	if w.reader != nil {
+		return nil
+	}
+	if w.waiter != nil {
+		end, err := w.ring.Frontier()
+		if err != nil {
+			w.book.complain("at the operation's end: %v", err)
+			return nil
+		}
+		if end > w.sleeper {
+			w.wake("there is something to be consumed")
+		}
+	}
+	return w.others(nil)
+}
+
 // aftermath judges the try when its victims are dead.
 func (w *ringWorld) aftermath(all []*role) error {
 	if err := w.ring.Check(); err != nil {
 		w.book.complain("after the death: %v", err)
-	}
-	whole := true
-	for _, r := range all {
-		whole = whole && r.whole
-	}
-	if whole && w.waiter != nil && w.book.from[bySubject].last < all[0].diary.acked.Load() {
-		w.wake("a message was sent to it")
 	}
 	if w.cons == nil {
 		return nil // the complaint is made

@@ -96,6 +96,11 @@ func (c *cast) play() error {
 			return fmt.Errorf("%s, bringing a victim to its point: %w", p.op.name, err)
 		}
 	}
+	if c.mode == record {
+		if err := c.world.through(); err != nil {
+			return err
+		}
+	}
 	if err := c.act(); err != nil {
 		return err
 	}
@@ -191,10 +196,13 @@ func (c *cast) stand(i int) error {
 		return fmt.Errorf("before the victim goes on: %w", err)
 	}
 	if err := c.victims[i].ToEnd(c.onBlocked(i)); err != nil {
+		if len(c.world.verdict().complaints) > 0 {
+			return nil
+		}
 		return fmt.Errorf("the victim goes on: %w", err)
 	}
 	c.roles[i].whole = true
-	return nil
+	return c.world.through()
 }
 
 func (c *cast) kill(i int) error {

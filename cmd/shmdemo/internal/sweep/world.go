@@ -22,6 +22,7 @@ type world interface {
 	unblock(n int) error                             // a victim sleeps in it, for the n-th time
 	others(stopped []*role) error                    // these stand in the midst of it: the others go on as far as they can
 	goesOn() error                                   // a victim is about to go on
+	through() error                                  // the operations of all have ended, and the victims live
 	died(r *role) error                              // this one has been killed
 	aftermath(all []*role) error                     // they are dead: the others go on, and it is judged
 	rest() func()                                    // what remains of that and only waits, or nil: the lane may go on meanwhile
@@ -100,6 +101,8 @@ type ringWorld struct {
 
 	reader  *role        // the victim that is the consumer, or about to be, while it lives
 	waiter  chan error   // the consumer's Wait, while it sleeps on a goroutine of its own
+	sleeper uint64       // the position that it sleeps at
+	pressed bool         // the others have sent as much as they could
 	stalled map[int]bool // processes whose claims have been in the way
 	skips   int          // claims of the dead that the consumer stepped over
 	roles   []*role
@@ -264,7 +267,7 @@ func (w *ringWorld) begins() error {
 // sleep has the consumer wait on a goroutine of its own.
 func (w *ringWorld) sleep() error {
 	done := make(chan error, 1)
-	w.waiter = done
+	w.waiter, w.sleeper = done, w.cons.Position()
 	go func() { done <- w.cons.Wait(background) }()
 	if !eventually(func() bool { s, err := w.ring.Stats(); return s.Sleeping || err != nil || len(done) > 0 }) {
 		return errors.New("the consumer does not fall asleep")
