@@ -26,7 +26,7 @@ type sweepCmd struct {
 	Lanes    int           `placeholder:"N" default:"2" help:"Victims at a time (${default})."`
 	Seed     uint64        `placeholder:"S" help:"Makes the same choices as the run that printed it (a new one)."`
 	Patience time.Duration `placeholder:"D" default:"10s" help:"Without progress for so long, a try has failed (${default})."`
-	GiveUp   int           `placeholder:"N" default:"20" help:"End after so many violations, 0 for never (${default})."`
+	GiveUp   int           `placeholder:"N" default:"20" help:"End after so many points with violations, 0 for never (${default})."`
 	JSON     bool          `name:"json" help:"Write the result as one JSON object to stdout."`
 }
 

@@ -68,7 +68,7 @@ var producing = []*operation{
 		name: "claim-commit", pairs: asFirst | asSecond, at: midLap, backlog: 2,
 		setup: withMessages(1, frameSize),
 		run: func(a *actor) (outcome, error) {
-			return ended(a.sending(func(b []byte) error { return a.claims(b, len(b), true) }))
+			return orFull(a.sending(func(b []byte) error { return a.claims(b, len(b), true) }))
 		},
 	},
 	{
@@ -76,19 +76,19 @@ var producing = []*operation{
 		name: "claim-part", pairs: asFirst | asSecond, at: midLap, backlog: 2,
 		setup: withMessages(1, frameSize),
 		run: func(a *actor) (outcome, error) {
-			return ended(a.sending(func(b []byte) error { return a.claims(b, 5*len(b), true) }))
+			return orFull(a.sending(func(b []byte) error { return a.claims(b, 5*len(b), true) }))
 		},
 	},
 	{
 		name: "claim-abort", pairs: asFirst | asSecond, at: midLap, backlog: 2, none: true,
 		setup: withMessages(1, frameSize),
-		run:   func(a *actor) (outcome, error) { return ended(a.claims(a.intend(1)[0], frameSize, false)) },
+		run:   func(a *actor) (outcome, error) { return orFull(a.claims(a.intend(1)[0], frameSize, false)) },
 	},
 	{
 		// The consumer sleeps, and has to step over it.
 		name: "abort-wake", at: midLap, asleep: true, none: true,
 		setup: withMessages(1, frameSize),
-		run:   func(a *actor) (outcome, error) { return ended(a.claims(a.intend(1)[0], frameSize, false)) },
+		run:   func(a *actor) (outcome, error) { return orFull(a.claims(a.intend(1)[0], frameSize, false)) },
 	},
 	{
 		name: "batch", pairs: asFirst | asSecond, at: midLap, backlog: 2, atomic: true,

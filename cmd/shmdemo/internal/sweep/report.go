@@ -46,7 +46,7 @@ func (s *sweep) result(ended bool) *Result {
 	defer s.mu.Unlock()
 	r := &Result{
 		Pairs: s.pairs, Violations: s.violations, Seed: s.cfg.Seed, Elapsed: int64(time.Since(s.began)),
-		Ended: ended && (s.cfg.GiveUp == 0 || len(s.violations) < s.cfg.GiveUp),
+		Ended: ended && (s.cfg.GiveUp == 0 || s.bad < s.cfg.GiveUp),
 	}
 	r.OK = r.Ended && len(r.Violations) == 0
 	for _, a := range s.ops {

@@ -1,8 +1,6 @@
 package sweep
 
 import (
-	"errors"
-
 	"os"
 	"os/exec"
 	"strings"
@@ -24,8 +22,8 @@ type routedWorld struct {
 	ring   *ring.Ring // the router's, to be checked
 	pipe   *router.Receiver
 	role   *role
-	last   func() // what remains to be judged
-	held   bool   // the neighbour's claim is open
+	last   func()        // what remains to be judged
+	gate   chan struct{} // closed: the handler of the neighbour's messages goes on
 
 	mu      sync.Mutex
 	book    book
@@ -38,14 +36,14 @@ type routedWorld struct {
 const farFD = 100
 
 func newRoutedWorld(o *operation, f *friend, seed uint64, traced bool) (w *routedWorld, err error) {
-	w = &routedWorld{op: o, friend: f, seed: seed, traced: traced, stalled: map[int]bool{}}
+	w = &routedWorld{op: o, friend: f, seed: seed, traced: traced, stalled: map[int]bool{}, gate: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			w.close()
 			w = nil
 		}
 	}()
-	w.router, err = router.New(router.WithCapacity(ring.MinCapacity), router.WithMaxPipes(16), router.WithStallHook(func(e ring.StallEvent) {
+	w.router, err = router.New(router.WithCapacity(ring.MinCapacity), router.WithMaxPipes(16), router.WithInbox(1), router.WithStallHook(func(e ring.StallEvent) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.stalled[e.PID] = true
@@ -60,7 +58,7 @@ func newRoutedWorld(o *operation, f *friend, seed uint64, traced bool) (w *route
 	if err != nil {
 		return w, err
 	}
-	rcv.Handle(w.deliver, nil)
+	rcv.Handle(w.gated, nil)
 	cmd := exec.Command("neighbour") // is running already: this is only to hand over
 	cmd.ExtraFiles = make([]*os.File, farFD-3)
 	if err = s.HandOver(cmd); err != nil {
@@ -86,6 +84,12 @@ func (w *routedWorld) deliver(m router.Message) {
 	w.book.deliver(m.Data)
 }
 
+// gated is the handler of the neighbour's messages.
+func (w *routedWorld) gated(m router.Message) {
+	w.deliver(m)
+	<-w.gate
+}
+
 func (w *routedWorld) cast(o *operation, by uint64) (*role, error) {
 	var s *sender.Sender
 	var err error
@@ -104,38 +108,42 @@ func (w *routedWorld) cast(o *operation, by uint64) (*role, error) {
 	return w.role, s.HandOver(w.role.cmd)
 }
 
-// begins has the neighbour open a claim, which the router's monitor waits for, so that it neither takes nor
-// sleeps for long, and what the victim does depends on the victim alone.
+// begins has the neighbour send until the router's monitor is stuck: one message is with the handler, which
+// waits, one in the inbox, and the monitor has a third one, for which there is no place. So it neither takes
+// messages nor sleeps, and what the victim executes depends on the victim alone.
 func (w *routedWorld) begins() error {
-	w.held = true
-	if err := w.friend.do(order{Do: doClaim, Size: frameSize}, nil); err != nil {
-		return err
-	}
-	time.Sleep(2 * time.Millisecond)
-	if !eventually(func() bool { s, err := w.ring.Stats(); return s.Sleeping || err != nil }) {
-		return errors.New("the router's monitor does not rest")
+	for _, stuck := range []func() bool{
+		func() bool { return w.book.from[byNeighbour].last == 1 },
+		func() bool { return w.router.Stats().Queued == 1 },
+		func() bool { return w.router.Stats().Queued == 2 },
+	} {
+		if err := w.friend.do(order{Do: doSend, Count: 1, Size: frameSize, Patience: patience}, nil); err != nil {
+			return err
+		}
+		w.until("before the operation", stuck)
 	}
 	return nil
 }
 
-func (w *routedWorld) letGo() error {
-	if !w.held {
-		return nil
+func (w *routedWorld) letGo() {
+	select {
+	case <-w.gate:
+	default:
+		close(w.gate)
 	}
-	w.held = false
-	return w.friend.do(order{Do: doCommit}, nil)
 }
 
-func (w *routedWorld) unblock(int) error { return w.letGo() }
+func (w *routedWorld) unblock(int) error {
+	w.letGo()
+	return nil
+}
 
 func (w *routedWorld) goesOn() error    { return nil }
 func (w *routedWorld) through() error   { return nil }
 func (w *routedWorld) died(*role) error { return nil }
 
 func (w *routedWorld) others(stopped []*role) error {
-	if err := w.letGo(); err != nil {
-		return err
-	}
+	w.letGo()
 	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if err := w.friend.tell(order{Do: doPress, Count: pressing, Seed: w.seed, Patience: giveUp}, nil); err != nil {
 			return err
@@ -189,9 +197,7 @@ func (w *routedWorld) aftermath(all []*role) error {
 	if err := w.ring.Check(); err != nil {
 		w.complain("%s: %v", when, err)
 	}
-	if err := w.letGo(); err != nil {
-		return err
-	}
+	w.letGo()
 	if err := w.friend.do(order{Do: doSend, Count: afterKill, Seed: w.seed, Patience: patience}, nil); err != nil {
 		w.complain("%s: %v", when, err)
 		return nil
@@ -241,6 +247,7 @@ func (w *routedWorld) recoveries() int {
 }
 
 func (w *routedWorld) close() {
+	w.letGo()
 	if w.router != nil {
 		done := make(chan error, 1)
 		go func() { done <- w.router.Stop() }()

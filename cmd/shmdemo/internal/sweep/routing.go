@@ -11,8 +11,7 @@ import (
 	"github.com/shmrouter/shmrouter/sender"
 )
 
-// The operations of a router's worker. Before they begin the neighbour opens a claim, which stands in front of
-// the router's monitor, so that it rests while the victim works.
+// The operations of a router's worker.
 var routing = []*operation{
 	{
 		name: "sender-start", routed: true,

@@ -23,7 +23,7 @@ type Config struct {
 	Lanes      int      // at the same time
 	Seed       uint64
 	Patience   time.Duration // how long the survivors have to get on
-	GiveUp     int           // after so many violations, 0: never
+	GiveUp     int           // after so many points with violations, 0: never
 	Progress   io.Writer     // nil: silence
 	Live       bool          // it is a terminal
 }
@@ -49,6 +49,7 @@ type sweep struct {
 
 	mu         sync.Mutex
 	violations []Violation
+	bad        int // points with violations
 	pairs      int
 	fatal      error // the sweep cannot go on
 }
@@ -168,7 +169,7 @@ func (c *crew) do(ctx context.Context, what string, jobs []job) {
 func (s *sweep) enough() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fatal != nil || s.cfg.GiveUp > 0 && len(s.violations) >= s.cfg.GiveUp
+	return s.fatal != nil || s.cfg.GiveUp > 0 && s.bad >= s.cfg.GiveUp
 }
 
 // recording records each operation. The longest come first, so that the lanes end together.
@@ -267,7 +268,7 @@ func (s *sweep) pairing() (jobs []job) {
 // somebody was asleep at that moment, or because the tracer has failed.
 const (
 	misses   = 25
-	failures = 5
+	failures = 25
 )
 
 // attempt carries a try out until each victim has come to its point. good is called with mu held.
@@ -291,6 +292,8 @@ func (s *sweep) attempt(l *lane, a *account, t *try, good func(*try)) {
 		}
 		again := *t // the old one may still be judged
 		t = &again
+		// Single steps are slow: what was recorded may be what a victim does that had to wait for long.
+		t.dawdle = missed % 4
 	}
 	if failed == nil {
 		failed = errors.New("no victim came to it")
@@ -300,9 +303,7 @@ func (s *sweep) attempt(l *lane, a *account, t *try, good func(*try)) {
 
 // judged takes a try's result.
 func (s *sweep) judged(a *account, t *try, good func(*try)) {
-	for _, f := range t.findings {
-		s.violate(a, t, f)
-	}
+	s.violate(a, t, t.findings...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.recovered += t.recovered
@@ -311,14 +312,19 @@ func (s *sweep) judged(a *account, t *try, good func(*try)) {
 	}
 }
 
-func (s *sweep) violate(a *account, t *try, what string) {
+func (s *sweep) violate(a *account, t *try, findings ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a.violations++
-	v := Violation{Operation: a.op.name, Point: t.where(), What: what}
-	s.violations = append(s.violations, v)
-	if s.cfg.Progress != nil && !s.cfg.Live {
-		fmt.Fprintf(s.cfg.Progress, "VIOLATION: %v\n", v)
+	for _, what := range findings {
+		a.violations++
+		v := Violation{Operation: a.op.name, Point: t.where(), What: what}
+		s.violations = append(s.violations, v)
+		if s.cfg.Progress != nil && !s.cfg.Live {
+			fmt.Fprintf(s.cfg.Progress, "VIOLATION: %v\n", v)
+		}
+	}
+	if len(findings) > 0 && t.mode != record {
+		s.bad++
 	}
 }
 

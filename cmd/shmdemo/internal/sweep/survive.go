@@ -43,7 +43,11 @@ func (w *ringWorld) others(stopped []*role) error {
 		}
 		switch {
 		case !full && !w.friend.owed:
-			return w.drain()
+			if err := w.drain(); err != nil || len(stopped) == 0 || w.op.asleep {
+				return err
+			}
+			// When the victim goes on, every granule holds a message that is not yet consumed.
+			return w.friend.do(order{Do: doFill, Size: ring.Granule}, nil)
 		case full && slices.ContainsFunc(stopped, w.holdsUp):
 			return nil // and that is right
 		case full && w.empty(): // it was only slow

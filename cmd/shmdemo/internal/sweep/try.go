@@ -28,6 +28,8 @@ type try struct {
 	mode  mode
 	parts []part
 
+	dawdle int // so many sleeps of the victims end by themselves, before the survivors do anything
+
 	trace     tracer.Trace // recorded
 	reached   bool         // each has come to its point
 	recovered int
@@ -151,8 +153,10 @@ func (c *cast) bring(i int, p part) error {
 // onBlocked has the survivors let victim i go on.
 func (c *cast) onBlocked(i int) func() error {
 	return func() error {
-		c.naps[i]++
-		return c.world.unblock(c.naps[i])
+		if c.naps[i]++; c.naps[i] <= c.dawdle {
+			return nil
+		}
+		return c.world.unblock(c.naps[i] - c.dawdle)
 	}
 }
 
