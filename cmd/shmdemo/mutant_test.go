@@ -32,18 +32,10 @@ func TestMutants(t *testing.T) {
 	require.Len(t, patches, len(expect), "every mutant has its violation here")
 	for _, patch := range patches {
 		name := strings.TrimSuffix(filepath.Base(patch), ".patch")
-		patch, err := filepath.Abs(patch)
-		require.NoError(t, err)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // most of them wait for the watchdog
 			require.Contains(t, expect, name)
-			module := copyModule(t)
-			out, err := in(module, "git", "apply", "-C1", patch).CombinedOutput()
-			require.NoError(t, err, "the patch does not apply any more: %s", out)
-			mutant := filepath.Join(module, "mutant")
-			out, err = in(module, "go", "build", "-o", mutant, "./cmd/shmdemo").CombinedOutput()
-			require.NoError(t, err, "%s", out)
-
+			mutant := buildMutant(t, patch)
 			p := startWith(t, mutant, "--json", "--duration", "800ms", "--stop-every", "0", "--patience", "1500ms")
 			require.Equal(t, exitViolation, p.wait(), "%s", p.stdout.String())
 			res := p.result()
@@ -51,6 +43,21 @@ func TestMutants(t *testing.T) {
 			require.Contains(t, strings.Join(res.Violations, "\n"), expect[name])
 		})
 	}
+}
+
+// buildMutant builds the program from a copy of the module with a patch.
+func buildMutant(t *testing.T, patch string) string {
+	t.Helper()
+	patch, err := filepath.Abs(patch)
+	require.NoError(t, err)
+	module := copyModule(t)
+	out, err := in(module, "git", "apply", "-C1", patch).CombinedOutput()
+	require.NoError(t, err, "the patch does not apply any more: %s", out)
+	mutant := filepath.Join(module, "mutant")
+	// Without paths, what the patch does not touch is built once for all mutants.
+	out, err = in(module, "go", "build", "-trimpath", "-o", mutant, "./cmd/shmdemo").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return mutant
 }
 
 func in(dir, name string, args ...string) *exec.Cmd {

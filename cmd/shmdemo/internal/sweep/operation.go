@@ -23,9 +23,10 @@ type operation struct {
 	routed bool // the survivors are a router and another of its senders
 
 	// What is promised about the victim's messages.
-	none   bool // what it has not acknowledged was given up: it does not arrive
-	atomic bool // all or nothing
-	pairs  int  // asFirst, asSecond: what it may be in a pair
+	none    bool // what it has not acknowledged was given up: it does not arrive
+	atomic  bool // all or nothing
+	refused bool // its call fails, as it should
+	pairs   int  // asFirst, asSecond: what it may be in a pair
 }
 
 // outcome is how an operation ends.

@@ -60,7 +60,7 @@ var producing = []*operation{
 		run:   func(a *actor) (outcome, error) { return orFull(a.sending(a.tries)) },
 	},
 	{
-		name: "try-full", at: midLap, full: true,
+		name: "try-full", at: midLap, full: true, refused: true,
 		setup: withMessages(1, frameSize),
 		run:   func(a *actor) (outcome, error) { return orFull(a.sending(a.tries)) },
 	},

@@ -51,7 +51,8 @@ func (s *sweep) result(ended bool) *Result {
 	r.OK = r.Ended && len(r.Violations) == 0
 	for _, a := range s.ops {
 		r.Operations = append(r.Operations, Operation{a.op.name, len(a.points), a.dropped, a.killed, a.stopped, a.recovered, a.violations})
-		if s.cfg.Sample == 0 && a.killed < len(a.points) || a.killed == 0 {
+		whole := a.killed == len(a.points) && (s.cfg.NoPause || a.stopped == len(a.points))
+		if a.killed == 0 || s.cfg.Sample == 0 && !whole {
 			r.OK = false
 		}
 	}

@@ -106,10 +106,25 @@ func (c *cast) play() error {
 	if err := c.act(); err != nil {
 		return err
 	}
+	c.compare()
 	if err := c.world.aftermath(c.roles); err != nil {
 		return fmt.Errorf("after the death: %w", err)
 	}
 	return nil
+}
+
+// compare complains of an operation that was refused with nobody in its way, or was not although it had to be.
+func (c *cast) compare() {
+	if c.mode != record && c.mode != kill {
+		return
+	}
+	r := c.roles[0]
+	switch result := r.diary.result.Load(); {
+	case result == refused && !r.op.refused:
+		c.world.verdict().complain("the call was refused: %s", r.diary.text())
+	case result == success && r.op.refused:
+		c.world.verdict().complain("the call has succeeded, though it could not")
+	}
 }
 
 // bring starts a victim and lets it run to its point, or records it.

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/sweep"
+)
+
+// runSweep runs a sweep to its end, or skips the test where that is not permitted.
+func runSweep(t *testing.T, name string, args ...string) (sweep.Result, int) {
+	t.Helper()
+	p := startWith(t, name, append([]string{"sweep", "--json", "--seed", "1"}, args...)...)
+	status := p.wait()
+	if status == exitNotHere {
+		t.Skip(p.stderr.String())
+	}
+	var res sweep.Result
+	require.NoError(t, json.Unmarshal(p.stdout.Bytes(), &res), "%s%s", p.stdout.String(), p.stderr.String())
+	return res, status
+}
+
+// A few points of operations of every kind.
+func TestSweep(t *testing.T) {
+	ops := []string{"send", "send-wake", "send-pad", "send-full", "claim-abort", "batch", "detach", "poll", "wait", "format", "sender-send"}
+	res, status := runSweep(t, program, "--sample", "9", "--pairs", "6", "--ops", strings.Join(ops, ","))
+	require.Empty(t, res.Violations)
+	require.True(t, res.OK)
+	require.Equal(t, exitOK, status)
+	require.Len(t, res.Operations, len(ops))
+	require.Equal(t, 6, res.Pairs)
+	for _, o := range res.Operations {
+		require.Contains(t, ops, o.Name)
+		require.Greater(t, o.Points, 100, o.Name)
+		require.Equal(t, 9, o.Killed, o.Name)
+		require.Equal(t, 3, o.Stopped, o.Name)
+	}
+}
+
+func TestSweepUsage(t *testing.T) {
+	for _, args := range []string{"--ops nonsense", "--sample -1", "--lanes 0", "--pairs -1", "--patience 1ms", "--give-up -1"} {
+		p := start(t, append([]string{"sweep"}, strings.Fields(args)...)...)
+		require.Equal(t, exitUsage, p.wait(), args)
+		require.Contains(t, p.stderr.String(), strings.TrimPrefix(strings.Fields(args)[0], "--"), args)
+	}
+}
+
+// The sweep can fail. Each patch breaks the library in one way, in a copy of the module; the sweep has to say at
+// which instruction of which operation that shows.
+func TestSweepMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program once for each mutant")
+	}
+	mutants := map[string]struct{ ops, sample, function, what string }{
+		"commit-before-fill":   {"send", "", "ring.", "torn"},
+		"commit-before-length": {"send", "", "ring.", "bytes"},
+		"void-after-commit":    {"claim-part", "", "ring.", "a message of"},
+		"hint-before-header":   {"claim-part", "", "ring.(*Producer).claim", "hint is ahead"},
+		"pad-by-store":         {"send-pad", "400", "ring.(*Producer).claim", "the neighbour"},
+		"dead-are-kept":        {"send", "", "ring.(*Producer)", "no progress"},
+		"living-are-skipped":   {"send", "", "ring.(*Producer)", "taken away"},
+		"commit-wakes-nobody":  {"send-wake", "", "ring.", "a wake was lost"},
+		"abort-wakes-nobody":   {"abort-wake", "", "ring.", "a wake was lost"},
+		"no-second-look":       {"wait", "150", "ring.(*Consumer).", "falls asleep, though there are messages"},
+		"release-before-copy":  {"poll", "", "", "delivered"},
+		"attach-without-sweep": {"attach", "12", "", "the others do not get on"},
+		"magic-first":          {"format", "", "ring.Format", "cannot be used"},
+		"path-before-content":  {"create", "", "", "never finished"},
+	}
+	patches, err := filepath.Glob("internal/sweep/testdata/mutants/*.patch")
+	require.NoError(t, err)
+	require.Len(t, patches, len(mutants), "every mutant has its violation here")
+	for _, patch := range patches {
+		name := strings.TrimSuffix(filepath.Base(patch), ".patch")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait for what does not come
+			m, ok := mutants[name]
+			require.True(t, ok)
+			args := []string{"--ops", m.ops, "--pairs", "0", "--patience", "1s", "--give-up", "1", "--lanes", "1"}
+			if m.sample != "" {
+				args = append(args, "--sample", m.sample)
+			}
+			res, status := runSweep(t, buildMutant(t, patch), args...)
+			require.Equal(t, exitViolation, status)
+			require.False(t, res.OK)
+			require.True(t, slices.ContainsFunc(res.Violations, func(v sweep.Violation) bool {
+				return v.Operation == m.ops && strings.Contains(v.Point, "ed at "+m.function) && strings.Contains(v.What, m.what)
+			}), "%v", res.Violations)
+			for _, v := range res.Violations {
+				t.Log(v)
+			}
+		})
+	}
+}
