@@ -4,6 +4,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/tracer"
 )
 
@@ -24,14 +26,32 @@ const lingerers = 24
 // handlers are of the victim's own code what is swept, too: they run inside of a Poll, and may be killed there.
 const handlers = "sweep.(*actor).deliver"
 
-func newLane(seed uint64) (*lane, error) {
+// newLane makes lane i. It keeps to one processor, with its victims and its neighbour, so that going to and fro
+// between them is no more than a switch.
+func newLane(i int, seed uint64) (*lane, error) {
 	t, err := tracer.New()
 	if err != nil {
 		return nil, err
 	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err == nil {
+		if err := t.Pin(processor(set, i)); err != nil {
+			return nil, err
+		}
+	}
 	library := t.Scope
 	t.Scope = func(function string) bool { return library(function) || strings.HasSuffix(function, handlers) }
 	return &lane{tracer: t, seed: seed, lingering: make(chan struct{}, lingerers)}, nil
+}
+
+// processor is the one for lane i, of those that this process may use.
+func processor(set unix.CPUSet, i int) (cpu int) {
+	for n := i%set.Count() + 1; n > 0; cpu++ {
+		if set.IsSet(cpu) {
+			n--
+		}
+	}
+	return cpu - 1
 }
 
 // newWorld makes a fresh world for an operation.
