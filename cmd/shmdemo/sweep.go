@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,7 +24,7 @@ type sweepCmd struct {
 	Ops      []string      `placeholder:"NAME,..." help:"Only these operations: ${operations} (all)."`
 	NoPause  bool          `help:"Kill only; do not stop victims and let them go on."`
 	Pairs    *int          `placeholder:"N" help:"Tries with two victims (2000)."`
-	Lanes    int           `placeholder:"N" default:"2" help:"Victims at a time (${default})."`
+	Lanes    int           `placeholder:"N" help:"Victims at a time (two for each processor)."`
 	Seed     uint64        `placeholder:"S" help:"Makes the same choices as the run that printed it (a new one)."`
 	Patience time.Duration `placeholder:"D" default:"10s" help:"Without progress for so long, a try has failed (${default})."`
 	GiveUp   int           `placeholder:"N" default:"20" help:"End after so many points with violations, 0 for never (${default})."`
@@ -44,8 +45,8 @@ func (c *sweepCmd) Validate() error {
 		return fmt.Errorf("--sample %d is negative", c.Sample)
 	case c.Pairs != nil && *c.Pairs < 0:
 		return fmt.Errorf("--pairs %d is negative", *c.Pairs)
-	case c.Lanes < 1 || c.Lanes > 64:
-		return fmt.Errorf("--lanes %d is not between 1 and 64", c.Lanes)
+	case c.Lanes < 0 || c.Lanes > 64:
+		return fmt.Errorf("--lanes %d is not between 0 and 64", c.Lanes)
 	case c.Patience < minPatience:
 		return fmt.Errorf("--patience %v is below %v", c.Patience, minPatience)
 	case c.GiveUp < 0:
@@ -72,6 +73,9 @@ func (c *sweepCmd) config() sweep.Config {
 	}
 	if c.Pairs != nil {
 		cfg.Pairs = *c.Pairs
+	}
+	if cfg.Lanes == 0 { // they mostly wait: for what is stopped, or sleeps
+		cfg.Lanes = min(2*runtime.NumCPU(), 16)
 	}
 	for cfg.Seed == 0 {
 		cfg.Seed = rand.Uint64() >> 32

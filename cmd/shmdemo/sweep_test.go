@@ -43,7 +43,7 @@ func TestSweep(t *testing.T) {
 }
 
 func TestSweepUsage(t *testing.T) {
-	for _, args := range []string{"--ops nonsense", "--sample -1", "--lanes 0", "--pairs -1", "--patience 1ms", "--give-up -1"} {
+	for _, args := range []string{"--ops nonsense", "--sample -1", "--lanes -1", "--pairs -1", "--patience 1ms", "--give-up -1"} {
 		p := start(t, append([]string{"sweep"}, strings.Fields(args)...)...)
 		require.Equal(t, exitUsage, p.wait(), args)
 		require.Contains(t, p.stderr.String(), strings.TrimPrefix(strings.Fields(args)[0], "--"), args)

@@ -14,7 +14,7 @@ import (
 const (
 	afterKill = 60                    // messages of the neighbour after a death: more than a lap
 	pressing  = 200                   // while a victim stands: three laps
-	giveUp    = 30 * time.Millisecond // without room for so long, the neighbour gives up
+	giveUp    = 10 * time.Millisecond // without room for so long, the neighbour gives up
 )
 
 // others lets the neighbour send while victims stand, and the consumer read. Either they do several laps, or
