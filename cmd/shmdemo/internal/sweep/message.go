@@ -67,7 +67,7 @@ func parse(b []byte) (sender, n uint64, err error) {
 		return 0, 0, fmt.Errorf("a message of %d bytes, which nobody sends", len(b))
 	}
 	if binary.LittleEndian.Uint32(b[4:]) != uint32(len(b)) || binary.LittleEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) {
-		return 0, 0, fmt.Errorf("a torn message of %d bytes: % x...", len(b), b[:headerSize])
+		return 0, 0, fmt.Errorf("a torn message of %d bytes, which begins % x", len(b), b[:headerSize])
 	}
 	sender, n = binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:])
 	if sender == 0 || sender >= senders || n == 0 {

@@ -36,8 +36,6 @@ type try struct {
 	findings  []string
 }
 
-func (t *try) name() string { return t.parts[0].op.name }
-
 // cast is a try that is carried out.
 type cast struct {
 	*try
