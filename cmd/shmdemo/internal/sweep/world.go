@@ -255,7 +255,7 @@ func (w *ringWorld) awaken() {
 }
 
 func (w *ringWorld) unblock(n int) error {
-	if w.op.unblock == nil {
+	if w.op.unblock == nil || w.op.reads && w.reader == nil { // the other one of a pair sleeps
 		if w.cons != nil && w.waiter == nil {
 			return w.drain()
 		}
