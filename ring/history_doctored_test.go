@@ -1,7 +1,6 @@
 package ring_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -301,7 +300,7 @@ func TestDecidersAgree(t *testing.T) {
 		verdicts[want]++
 		err := f.check()
 		if !assert.Equal(t, want, err == nil, "check: %v", err) || !assert.Equal(t, want, f.porcupine(), "search") {
-			t.Fatal(fmt.Sprintf("%+v", f))
+			t.Fatalf("%+v", f)
 		}
 	}
 	t.Logf("%d linearizable, %d not", verdicts[true], verdicts[false])

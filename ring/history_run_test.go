@@ -211,7 +211,11 @@ func TestProcessHistories(t *testing.T) {
 // Long histories, too long for the search: the linear check decides.
 func TestProcessLongHistories(t *testing.T) {
 	random := ringtest.Random(t)
-	p := newTroupe(t, roundRules{seed: random.Uint64(), ops: 10_000, entries: 1 << 17})
+	ops := 10_000
+	if raceEnabled {
+		ops = 2_000 // the detector makes a minute of it
+	}
+	p := newTroupe(t, roundRules{seed: random.Uint64(), ops: ops, entries: 1 << 17})
 	var seen tally
 	for round := uint64(1); round <= 2 || seen.goOn(); round++ {
 		h := p.play(round, 0, random).finish(t)
