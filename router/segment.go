@@ -83,7 +83,7 @@ func (n *run) consume() (err error) {
 	if n.opts.resume {
 		opts = append(opts, ring.WithManualRelease())
 	}
-	if runtime.GOMAXPROCS(0) <= 2 {
+	if min(runtime.GOMAXPROCS(0), runtime.NumCPU()) <= 2 {
 		// On two processors a spinning monitor is in the loop's way, or in a
 		// worker's: see docs/decisions/0002-waiting.md.
 		opts = append(opts, ring.WithSpin(0))

@@ -50,6 +50,7 @@ func (c *soakCmd) Run(out output) error {
 	defer cancel()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	makeRoomForTheJudge()
 	s, err := soak.New(soak.Config{
 		Duration: c.Duration, Epochs: c.Epochs, Seed: c.Seed, Dir: c.Dir, Patience: c.Patience, Progress: os.Stderr, Live: isTerminal(os.Stderr),
 	})
