@@ -99,9 +99,9 @@ func (*stressCmd) Help() string {
 A dead worker's claim is promised to be skipped within 10 ms of its lock being free, not of the kill. It is measured from the last look at
 which the lock was still held (or, if that is later, at which the consumer had not come to the claim, or slept with nothing behind it,
 so that nobody waited) to the first look at which the claim was skipped, so no figure is too short, and nothing is subtracted from any. The
-verdict subtracts for how long this process stood in the kernel's run queue meanwhile, because the promise is for a consumer
-that gets a processor; it is given with up to 4 workers, on 2 processors or more. What a stopped worker may have held up is told
-apart, and not judged. So are the last messages of killed workers, which are promised within 100 ms.`
+verdict subtracts for how long this process could not run meanwhile (says the kernel's run queue, or a twin that sleeps as the consumer
+does), because the promise is for a consumer that gets a processor; it is given with up to 4 workers, on 2 processors or more. What a
+stopped worker may have held up is told apart, and not judged. So are the last messages of killed workers, which are promised within 100 ms.`
 }
 
 func (c *stressCmd) config() stress.Config {

@@ -14,9 +14,10 @@ import (
 // lateness tells for how long this process could not run because others had the
 // processors: other programs, or the workers. The promise about recoveries is for a
 // consumer that gets a core; what it had to wait for one is subtracted. How long
-// each thread has stood in a run queue, the kernel says (schedstat); where it does not,
-// nothing is subtracted.
+// each thread has stood in a run queue, the kernel says (schedstat); what the kernel does
+// not know, a twin of the consumer shows. The greater of the two is subtracted.
 type lateness struct {
+	twin    twin
 	mu      sync.Mutex
 	threads map[int]*os.File // schedstat of each thread, open
 	samples [64]runDelays    // the last third of a second
@@ -37,6 +38,7 @@ const (
 
 // watch takes samples until quit is closed.
 func (l *lateness) watch(quit <-chan struct{}) {
+	go l.twin.watch(quit)
 	t := time.NewTicker(sampleEvery)
 	defer t.Stop()
 	for {
@@ -112,8 +114,10 @@ func waited(before, now runDelays) (most time.Duration) {
 	return most
 }
 
-// since returns for how long, since then, a thread of this process waited for a processor.
+// since returns for how long, since then, this process could not run: a thread waited for a
+// processor, or the twin was kept waiting.
 func (l *lateness) since(then int64) time.Duration {
+	twin := l.twin.since(then, shm.Now())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var before runDelays // the last sample that is old enough
@@ -122,7 +126,7 @@ func (l *lateness) since(then int64) time.Duration {
 			before = s
 		}
 	}
-	return waited(before, l.read())
+	return max(twin, waited(before, l.read()))
 }
 
 // longest returns the longest wait that was seen.
