@@ -19,6 +19,7 @@ type soakCmd struct {
 	Seed     uint64        `placeholder:"S" help:"Makes the same choices as the soak that printed it (a new one)."`
 	Dir      string        `placeholder:"DIR" default:"/dev/shm" help:"Where the named segment goes, in a directory of its own (${default})."`
 	Patience time.Duration `placeholder:"D" default:"30s" help:"If everybody or a single worker makes no progress for so long, it has failed (${default})."`
+	Crowd    bool          `help:"Every epoch has the 200 workers."`
 	JSON     bool          `name:"json" help:"Write the result as one JSON object to stdout."`
 }
 
@@ -52,7 +53,7 @@ func (c *soakCmd) Run(out output) error {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	makeRoomForTheJudge()
 	s, err := soak.New(soak.Config{
-		Duration: c.Duration, Epochs: c.Epochs, Seed: c.Seed, Dir: c.Dir, Patience: c.Patience, Progress: os.Stderr, Live: isTerminal(os.Stderr),
+		Duration: c.Duration, Epochs: c.Epochs, Seed: c.Seed, Dir: c.Dir, Patience: c.Patience, Crowded: c.Crowd, Progress: os.Stderr, Live: isTerminal(os.Stderr),
 	})
 	if err != nil {
 		return err

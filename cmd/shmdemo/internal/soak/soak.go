@@ -21,6 +21,7 @@ type Config struct {
 	Patience time.Duration // without progress for so long, of all or of one, it has failed
 	Progress io.Writer     // where to tell how it goes; nil: nowhere
 	Live     bool          // on one line of a terminal
+	Crowded  bool          // every epoch has the crowd
 }
 
 // Soak is one soak.
@@ -104,7 +105,7 @@ func (s *Soak) Do(ctx context.Context) *Result {
 
 // work is one epoch up to the rest.
 func (s *Soak) work(ctx context.Context, k int) {
-	crowded := s.cfg.Duration >= crowdFrom && k%crowdEvery == 1
+	crowded := s.cfg.Crowded || s.cfg.Duration >= crowdFrom && k%crowdEvery == 1
 	s.mu.Lock()
 	s.epoch, s.crowded = k, crowded
 	s.mu.Unlock()

@@ -32,7 +32,9 @@ type diaryPage struct {
 	pingAt   atomic.Int64  // shm.Now before the last ping
 	slow     atomic.Uint64 // sends of a press that took slowSend or longer
 	idle     atomic.Uint64 // 1 once its quota is used up
-	_        [64]byte
+	doing    atomic.Uint64 // a doing
+	tries    atomic.Uint64 // of what it is doing, that the ring had no room for
+	_        [48]byte
 
 	// Written by the main process.
 	lure  atomic.Uint64 // not 0: call when in a claim
@@ -49,6 +51,32 @@ const (
 	orderPress // send as fast as it can, for pressTime
 	orderLeave // stop: where the main process may not be there to say so
 )
+
+// doing is what a worker is at, for who asks why it does not get on.
+type doing uint64
+
+const (
+	doesNothing doing = iota
+	doesSend
+	doesSendLarge
+	doesBatch
+	doesTry
+	doesImpatient
+	doesClaim
+	doesHold
+	doesSleep
+)
+
+func (d doing) String() string {
+	names := [...]string{
+		"between sends", "in Send", "in a Send of several frames", "in SendBatch", "with TrySend", "with Sends that give up soon",
+		"in Claim", "inside a claim", "in a pause",
+	}
+	if d >= doing(len(names)) {
+		return fmt.Sprintf("with something unknown (%d)", uint64(d))
+	}
+	return names[d]
+}
 
 const diarySize = 4096
 

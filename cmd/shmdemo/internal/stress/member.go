@@ -103,3 +103,16 @@ func (m *member) did(o uint64) (yes bool) {
 	m.note(func(p *diaryPage) { yes = p.did.Load() == o })
 	return yes
 }
+
+// state says what the worker is at, by its own account and by the kernel's.
+func (m *member) state() string {
+	text := "gone"
+	m.note(func(p *diaryPage) {
+		text = doing(p.doing.Load()).String()
+		if n := p.tries.Load(); n > 0 {
+			text += fmt.Sprintf(" (%d in vain)", n)
+		}
+	})
+	ran, waited := runTimes(m.worker.PID())
+	return fmt.Sprintf("%s, process %s, has run for %v and waited %v for a processor", text, processState(m.worker.PID()), ran, waited)
+}

@@ -102,7 +102,7 @@ func (r *Run) where() string {
 	for _, m := range r.fleet.present() {
 		var sent, acked uint64
 		m.note(func(p *diaryPage) { sent, acked = p.sent.Load(), p.acked.Load() })
-		if text += fmt.Sprintf("; worker %d.%d sent %d, acknowledged %d", m.seat, m.incarnation, sent, acked); len(text) > 1000 {
+		if text += fmt.Sprintf("; worker %d.%d sent %d, acknowledged %d, %s", m.seat, m.incarnation, sent, acked, m.state()); len(text) > 1000 {
 			return text + " ..."
 		}
 	}

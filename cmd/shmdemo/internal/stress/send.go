@@ -24,7 +24,7 @@ func (w *worker) next() error {
 	size, way := w.plan.size(n), below(r, 64)
 	switch {
 	case size > w.Sizes.Frame:
-		return w.copying(n, size, w.s.Send)
+		return w.copying(n, size, doesSendLarge, w.s.Send)
 	case w.Claims:
 		if way < 64/wayAbort {
 			if err := w.abort(size); err != nil {
@@ -35,15 +35,15 @@ func (w *worker) next() error {
 	case way < 64/wayBatch:
 		return w.batch(n, 2+int(below(mix(r), 7)))
 	case way < 64/wayBatch+64/wayTry:
-		return w.copying(n, size, w.try)
+		return w.copying(n, size, doesTry, w.try)
 	case way < 64/wayBatch+64/wayTry+64/wayDeadline:
-		return w.copying(n, size, w.impatient)
+		return w.copying(n, size, doesImpatient, w.impatient)
 	}
-	return w.copying(n, size, w.s.Send)
+	return w.copying(n, size, doesSend, w.s.Send)
 }
 
 // copying sends message n from memory of its own.
-func (w *worker) copying(n uint64, size int, send func(context.Context, []byte) error) error {
+func (w *worker) copying(n uint64, size int, what doing, send func(context.Context, []byte) error) error {
 	if cap(w.buf) < size {
 		w.buf = make([]byte, size)
 	}
@@ -51,6 +51,7 @@ func (w *worker) copying(n uint64, size int, send func(context.Context, []byte) 
 	w.plan.fill(b, n)
 	w.page.sent.Store(n)
 	w.plan.seal(b, n, shm.Now())
+	w.begin(what)
 	if err := w.insist(func() error { return send(w.ctx, b) }); err != nil {
 		return err
 	}
@@ -87,8 +88,14 @@ func (w *worker) startFar(token string) (err error) {
 	return w.insist(w.s.Start)
 }
 
+func (w *worker) begin(what doing) {
+	w.page.tries.Store(0)
+	w.page.doing.Store(uint64(what))
+}
+
 func (w *worker) acknowledge(n uint64) {
 	w.page.acked.Store(n)
+	w.begin(doesNothing)
 	w.n = n
 }
 
@@ -97,6 +104,7 @@ func (w *worker) try(ctx context.Context, b []byte) error {
 		if err := w.s.TrySend(b); !errors.Is(err, sender.ErrFull) {
 			return err
 		}
+		w.page.tries.Add(1)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -113,6 +121,7 @@ func (w *worker) impatient(ctx context.Context, b []byte) error {
 		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 			return err
 		}
+		w.page.tries.Add(1)
 	}
 }
 
@@ -136,13 +145,14 @@ func (w *worker) batch(n uint64, most int) error {
 		msgs = append(msgs, b)
 	}
 	if len(msgs) < 2 {
-		return w.copying(n, w.plan.size(n), w.s.Send)
+		return w.copying(n, w.plan.size(n), doesSend, w.s.Send)
 	}
 	w.page.sent.Store(last)
 	now := shm.Now()
 	for i, b := range msgs {
 		w.plan.seal(b, n+uint64(i), now)
 	}
+	w.begin(doesBatch)
 	if err := w.insist(func() error { return w.s.SendBatch(w.ctx, msgs) }); err != nil {
 		return err
 	}
@@ -155,12 +165,14 @@ func (w *worker) batch(n uint64, most int) error {
 func (w *worker) claiming(n uint64, size int, r uint64) error {
 	w.page.sent.Store(n)
 	now := shm.Now()
+	w.begin(doesClaim)
 	var c sender.Claim
 	err := w.insist(func() (err error) { c, err = w.s.Claim(w.ctx, size); return err })
 	if err != nil {
 		return err
 	}
 	defer c.Abort()
+	w.begin(doesHold)
 	b, point := c.Bytes(), below(r, 3)
 	if point == 0 {
 		w.await(n)
@@ -196,6 +208,7 @@ func (w *worker) await(n uint64) {
 
 // abort claims and gives back, leaving something behind that nobody may see.
 func (w *worker) abort(size int) error {
+	w.begin(doesClaim)
 	var c sender.Claim
 	err := w.insist(func() (err error) { c, err = w.s.Claim(w.ctx, size); return err })
 	if err != nil {

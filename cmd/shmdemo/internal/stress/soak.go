@@ -87,7 +87,7 @@ func (r *Run) seeProgress(ctx context.Context) {
 			}
 			if next[m] = s; !s.told && time.Since(s.since) >= r.cfg.Patience {
 				s.told = true
-				r.book.violation("worker %d.%d has sent nothing for %v, behind message %d%s", m.seat, m.incarnation, r.cfg.Patience, acked, r.ringState())
+				r.book.violation("worker %d.%d has sent nothing for %v, behind message %d, %s%s", m.seat, m.incarnation, r.cfg.Patience, acked, m.state(), r.ringState())
 			}
 		}
 		states = next
@@ -130,7 +130,9 @@ func (w *worker) burst() {
 		d *= 15
 	}
 	w.silent = w.n + 1 + below(mix(mix(r)), 1000)
+	w.begin(doesSleep)
 	w.sleep(d)
+	w.begin(doesNothing)
 }
 
 // envNap is in EnvWorker of a program that does nothing for a while.
