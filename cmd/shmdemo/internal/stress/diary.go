@@ -30,11 +30,12 @@ type diaryPage struct {
 	stopping atomic.Uint64 // 1 once it has nothing more to send
 	did      atomic.Uint64 // the order that it has carried out
 	pingAt   atomic.Int64  // shm.Now before the last ping
-	slow     atomic.Uint64 // sends of a press that took slowSend or longer
+	slow     atomic.Uint64 // sends of the last press that took slowSend or longer
+	waits    atomic.Uint64 // times that the last press had to wait for room
 	idle     atomic.Uint64 // 1 once its quota is used up
 	doing    atomic.Uint64 // a doing
 	tries    atomic.Uint64 // of what it is doing, that the ring had no room for
-	_        [48]byte
+	_        [40]byte
 
 	// Written by the main process.
 	lure  atomic.Uint64 // not 0: call when in a claim

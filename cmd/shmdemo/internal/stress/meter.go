@@ -128,6 +128,12 @@ func (m *meter) brake() {
 
 const brakeTime = 10 * time.Millisecond
 
+func (m *meter) forgetPings() {
+	m.mu.Lock()
+	m.pings = nil
+	m.mu.Unlock()
+}
+
 // median returns the middle one of the pings.
 func (m *meter) median() (time.Duration, int) {
 	m.mu.Lock()

@@ -16,7 +16,8 @@ import (
 // of the time. The worker goes on when there is room, or nobody wakes it.
 const (
 	pingBound = 40 * time.Millisecond // for the median; without a wake it is about 80 ms
-	slowMost  = 3                     // slow sends of a press; a busy machine has one now and then, without a wake all are
+	slowMost  = 3                     // slow sends of a press; a busy machine has some now and then, without a wake all waits are
+	wakeTests = 4                     // a wake is missing if it is so often in a row: a busy machine is late, too, but not always
 	pressRing = 16 << 20              // a larger ring does not fill in the time of a press
 )
 
@@ -56,23 +57,34 @@ func (r *Run) testWakes() {
 		return
 	}
 	r.phase("pings")
-	r.meter.listen.Store(true)
-	r.tell(m, orderPing)
-	r.meter.listen.Store(false)
-	if median, n := r.meter.median(); n > pings/2 && median > pingBound {
+	var median time.Duration
+	var n int
+	late := func() bool { return n > pings/2 && median > pingBound }
+	for k := 0; k == 0 || k < wakeTests && late(); k++ {
+		r.meter.forgetPings()
+		r.meter.listen.Store(true)
+		r.tell(m, orderPing)
+		r.meter.listen.Store(false)
+		median, n = r.meter.median()
+	}
+	if late() {
 		r.book.violation("a wake is missing: half of %d messages to the sleeping router took %v or longer", n, median.Round(time.Millisecond))
 	}
 	if r.cfg.Messages != 0 || r.cfg.Capacity > pressRing {
 		return
 	}
 	r.phase("press")
-	r.meter.braking.Store(true)
-	r.tell(m, orderPress)
-	r.meter.braking.Store(false)
-	var slow uint64
-	m.note(func(p *diaryPage) { slow = p.slow.Load() })
-	if slow > slowMost {
-		r.book.violation("a wake is missing: with the ring full and emptied in turn, %d sends waited %v or longer for room", slow, time.Duration(slowSend))
+	var slow, waits uint64
+	late = func() bool { return slow > slowMost && slow > waits/2 }
+	for k := 0; k == 0 || k < wakeTests && late(); k++ {
+		r.meter.braking.Store(true)
+		r.tell(m, orderPress)
+		r.meter.braking.Store(false)
+		m.note(func(p *diaryPage) { slow, waits = p.slow.Load(), p.waits.Load() })
+	}
+	if late() {
+		r.book.violation("a wake is missing: with the ring full and emptied in turn, %d sends waited %v or longer for room, of %d that had to wait",
+			slow, time.Duration(slowSend), waits)
 	}
 }
 

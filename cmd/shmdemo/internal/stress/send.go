@@ -99,8 +99,12 @@ func (w *worker) acknowledge(n uint64) {
 	w.n = n
 }
 
+// tryMost is how often TrySend finds the ring full before the worker waits for room. Nobody keeps any for those who
+// only try, and in a crowd there is none for as long as it lasts.
+const tryMost = 100
+
 func (w *worker) try(ctx context.Context, b []byte) error {
-	for {
+	for range tryMost {
 		if err := w.s.TrySend(b); !errors.Is(err, sender.ErrFull) {
 			return err
 		}
@@ -110,6 +114,8 @@ func (w *worker) try(ctx context.Context, b []byte) error {
 		}
 		w.sleep(50 * time.Microsecond)
 	}
+	w.begin(doesSend)
+	return w.s.Send(ctx, b)
 }
 
 // impatient relies on a Send that has given up not to have sent anything.

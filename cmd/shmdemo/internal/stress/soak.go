@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/shmrouter/shmrouter/ring"
 )
 
 // What a soak does besides: workers come in bursts and fall silent, stop by themselves, and
@@ -67,27 +69,42 @@ func (r *Run) readFigures(ctx context.Context) {
 	}
 }
 
-// seeProgress complains about each worker that does not get on although it is
-// neither stopped nor killed.
+// overdue reports whether a worker that has been waiting while so many granules went through the ring should have
+// sent. Whoever has waited long takes the turn when it is free, which is at most once for each quarter of the ring,
+// and no order is kept among them: so of n workers one gets it with a chance of 1 in n each time. In 16 times as many
+// quarters as there are workers nobody goes without, however little of the processors each of them gets.
+func overdue(granules uint64, workers int, capacity int64) bool {
+	return granules*ring.Granule >= 16*uint64(workers)*uint64(capacity/4)
+}
+
+// seeProgress complains about each worker that does not get on although it is neither stopped nor killed, for as
+// long as patience and for as much traffic as makes it overdue. One that waits for good in a crowd, where that is a
+// lot, is seen when everybody is to pause.
 func (r *Run) seeProgress(ctx context.Context) {
 	type state struct {
 		acked uint64
 		since time.Time
+		head  uint64
 		told  bool
 	}
 	states := map[*member]*state{}
+	var head uint64
 	for ctx.Err() == nil {
+		if s := r.host.main.figures().ring; s.Capacity != 0 { // else nobody is there to ask
+			head = s.Head
+		}
 		next := map[*member]*state{}
 		for _, m := range r.fleet.present() {
 			var acked uint64
 			m.note(func(p *diaryPage) { acked = p.acked.Load() })
 			s := states[m]
 			if s == nil || acked != s.acked || m.isStopped.Load() || m.killed.Load() {
-				s = &state{acked: acked, since: time.Now()}
+				s = &state{acked: acked, since: time.Now(), head: head}
 			}
-			if next[m] = s; !s.told && time.Since(s.since) >= r.cfg.Patience {
+			if next[m] = s; !s.told && time.Since(s.since) >= r.cfg.Patience && overdue(head-s.head, r.cfg.Workers, r.cfg.Capacity) {
 				s.told = true
-				r.book.violation("worker %d.%d has sent nothing for %v, behind message %d, %s%s", m.seat, m.incarnation, r.cfg.Patience, acked, m.state(), r.ringState())
+				r.book.violation("worker %d.%d has sent nothing for %v, while %d bytes went through the ring, behind message %d, %s%s",
+					m.seat, m.incarnation, r.cfg.Patience, (head-s.head)*ring.Granule, acked, m.state(), r.ringState())
 			}
 		}
 		states = next

@@ -221,6 +221,8 @@ const (
 )
 
 func (w *worker) press() error {
+	before := w.s.Stats().Waits
+	w.page.slow.Store(0)
 	for end := shm.Now() + int64(pressTime); shm.Now() < end && w.ctx.Err() == nil; {
 		start := shm.Now()
 		if err := w.next(); err != nil {
@@ -230,6 +232,7 @@ func (w *worker) press() error {
 			w.page.slow.Add(1)
 		}
 	}
+	w.page.waits.Store(w.s.Stats().Waits - before)
 	w.page.did.Store(orderPress)
 	return nil
 }
