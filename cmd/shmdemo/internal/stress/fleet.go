@@ -43,6 +43,9 @@ func (f *fleet) launchAll() {
 	}
 }
 
+// crowdWorkers are so many that each may wait for a processor for long.
+const crowdWorkers = 64
+
 // unsettled bounds the incarnations of a seat that are gone and not settled yet.
 const unsettled = 8
 
@@ -156,7 +159,7 @@ func (f *fleet) settle(m *member, exit error) {
 	if err := m.pipe.Close(); err != nil {
 		f.book.violation("worker %d.%d: closing its pipe: %v", m.seat, m.incarnation, err)
 	}
-	for _, complaint := range m.judgeEnd(exit) {
+	for _, complaint := range m.judgeEnd(exit, f.cfg.Workers >= crowdWorkers) {
 		f.book.violation("worker %d.%d %s", m.seat, m.incarnation, complaint)
 	}
 	m.mu.Lock()
