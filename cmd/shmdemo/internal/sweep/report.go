@@ -24,7 +24,7 @@ type Result struct {
 type Operation struct {
 	Name      string `json:"name"`
 	Points    int    `json:"points"`    // recorded
-	Dropped   int    `json:"dropped"`   // not swept: not in all recordings, or another thread comes there, too
+	Dropped   int    `json:"dropped"`   // not swept: not in all recordings
 	Killed    int    `json:"killed"`    // points at which a victim was killed
 	Stopped   int    `json:"stopped"`   // points at which one stood while the others went on
 	Recovered int    `json:"recovered"` // claims of the dead that were stepped over
@@ -50,8 +50,8 @@ func (s *sweep) result(ended bool) *Result {
 	}
 	r.OK = r.Ended && len(r.Violations) == 0
 	for _, a := range s.ops {
-		points := len(a.points) - len(a.shared)
-		r.Operations = append(r.Operations, Operation{a.op.name, points, a.dropped + len(a.shared), a.killed, a.stopped, a.recovered, a.violations})
+		points := len(a.points)
+		r.Operations = append(r.Operations, Operation{a.op.name, points, a.dropped, a.killed, a.stopped, a.recovered, a.violations})
 		whole := a.killed >= points && (s.cfg.NoPause || a.stopped >= points)
 		if a.killed == 0 || s.cfg.Sample == 0 && !whole {
 			r.OK = false

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/tracer"
@@ -61,7 +60,6 @@ type account struct {
 	traces  []tracer.Trace
 	points  []tracer.Point
 	dropped int
-	shared  map[tracer.Point]bool // not swept, since another thread of the victim comes there, too; guarded by mu of sweep
 
 	killed, stopped, recovered, violations int // guarded by mu of sweep
 }
@@ -77,7 +75,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	s := &sweep{cfg: cfg, began: time.Now(), random: rand.New(rand.NewPCG(cfg.Seed, 1))}
 	for _, o := range operations {
 		if len(cfg.Operations) == 0 || slices.Contains(cfg.Operations, o.name) {
-			s.ops = append(s.ops, &account{op: o, shared: map[tracer.Point]bool{}})
+			s.ops = append(s.ops, &account{op: o})
 		}
 	}
 	quit := s.display()
@@ -234,25 +232,10 @@ func (s *sweep) attempt(l *lane, a *account, t *try, good func(*try)) {
 			}
 		}
 	}
-	if trapped(failed) && t.mode < pairKill && t.parts[0].point.Kind != tracer.Instruction {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		a.shared[t.parts[0].point] = true
-		return
-	}
 	if failed == nil {
 		failed = errors.New("no victim came to it")
 	}
 	s.violate(a, t, "the sweep itself: "+failed.Error())
-}
-
-// trapped tells whether a victim died of a breakpoint that was not meant for the thread that came to it: the
-// runtime's few instructions that make the syscalls are all threads'. That is so where the
-// main thread waits for another goroutine.
-func trapped(err error) bool {
-	var exit *tracer.ExitError
-	const crashed = 2 // the Go runtime's way
-	return errors.As(err, &exit) && (exit.Status.ExitStatus() == crashed || exit.Status.Signal() == syscall.SIGTRAP)
 }
 
 // judged takes a try's result.

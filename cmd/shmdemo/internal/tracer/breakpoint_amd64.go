@@ -12,7 +12,7 @@ func (v *Victim) arm(at uint64) error {
 		return nil
 	}
 	v.armed[at] = true
-	return v.writeText(at)
+	return v.writeText(v.PID, at)
 }
 
 // disarm takes a breakpoint away.
@@ -21,13 +21,42 @@ func (v *Victim) disarm(at uint64) error {
 		return nil
 	}
 	delete(v.armed, at)
-	return v.writeText(at)
+	return v.writeText(v.PID, at)
+}
+
+// lift takes the breakpoints out of the code, by way of a thread that is stopped, but those that only
+// the main thread comes to: so the others may run.
+func (v *Victim) lift(tid int) error {
+	for at := range v.armed {
+		if pc := v.here(at); pc == v.t.begin || pc == v.t.end {
+			continue
+		}
+		delete(v.armed, at)
+		v.lifted = append(v.lifted, at)
+		if err := v.writeText(tid, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lower sets again what was lifted.
+func (v *Victim) lower() error {
+	lifted := v.lifted
+	v.lifted = nil
+	for _, at := range lifted {
+		if err := v.arm(at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const wordSize = 8
 
-// writeText brings the word of code around an address to what it is with the breakpoints in it.
-func (v *Victim) writeText(at uint64) error {
+// writeText brings the word of code around an address to what it is with the breakpoints in it, by way of
+// a thread that is stopped.
+func (v *Victim) writeText(tid int, at uint64) error {
 	at &^= wordSize - 1
 	word, ok := v.t.text[v.here(at)]
 	if !ok {
@@ -45,7 +74,7 @@ func (v *Victim) writeText(at uint64) error {
 			b[i] = int3
 		}
 	}
-	if _, err := unix.PtracePokeText(v.PID, uintptr(at), b[:]); err != nil {
+	if _, err := unix.PtracePokeText(tid, uintptr(at), b[:]); err != nil {
 		return v.failed("PTRACE_POKETEXT", err)
 	}
 	return nil

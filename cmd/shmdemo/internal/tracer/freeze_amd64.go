@@ -14,6 +14,32 @@ type frozen struct {
 	signal unix.Signal // that it stopped on, to have when it is let go
 }
 
+// letOthersRun lets the frozen threads go while the main thread sleeps in a syscall. They execute the same
+// code, and must not come to the breakpoints, which are meant for the main thread and would kill them: so there
+// are none until that has stopped again. It does before it executes another instruction, as it runs from
+// syscall to syscall.
+func (v *Victim) letOthersRun() error {
+	if len(v.frozen) == 0 {
+		return nil
+	}
+	if err := v.lift(v.frozen[0].tid); err != nil {
+		return err
+	}
+	v.thawed = true
+	return v.thaw()
+}
+
+// holdOthers freezes them again, now that the main thread has stopped.
+func (v *Victim) holdOthers() error {
+	if !v.thawed {
+		return nil
+	}
+	if err := v.freeze(); err != nil {
+		return err
+	}
+	return v.lower()
+}
+
 // freeze stops the victim's other threads.
 func (v *Victim) freeze() error {
 	v.thawed = false

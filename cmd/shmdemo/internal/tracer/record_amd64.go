@@ -45,11 +45,6 @@ func (v *Victim) Record(onBlocked func() error) (Trace, error) {
 		if call && slept {
 			r.sleep(s)
 		}
-		if v.thawed {
-			if err := v.freeze(); err != nil {
-				return Trace{}, err
-			}
-		}
 	}
 	return Trace{}, fmt.Errorf("tracer: victim %d did not come to End within %d instructions", v.PID, maxSteps)
 }

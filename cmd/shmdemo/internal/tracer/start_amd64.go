@@ -45,7 +45,8 @@ type Victim struct {
 	state   state
 	frozen  []frozen           // other threads that are held
 	begun   bool               // it stands at Begin
-	thawed  bool               // they were let go within the operation
+	thawed  bool               // they were let go within the operation, until the main thread's next stop
+	lifted  []uint64           // breakpoints that are not in the code meanwhile
 	pending []unix.Signal      // came while they could not be passed on
 	swallow int                // SIGSTOPs of Stop that are still to come
 	status  syscall.WaitStatus // how it ended, once it has
@@ -138,7 +139,7 @@ func (v *Victim) setUp() error {
 	if sig != unix.SIGTRAP {
 		return fmt.Errorf("tracer: victim %d stopped by %v, not by execve", v.PID, sig)
 	}
-	if err := unix.PtraceSetOptions(v.PID, unix.PTRACE_O_EXITKILL); err != nil {
+	if err := unix.PtraceSetOptions(v.PID, unix.PTRACE_O_EXITKILL|unix.PTRACE_O_TRACESYSGOOD); err != nil {
 		return v.failed("PTRACE_SETOPTIONS", err)
 	}
 	entry, err := entryPoint(v.PID)

@@ -29,6 +29,9 @@ const (
 	lookInterval = 20 * time.Microsecond
 )
 
+// syscallStop is the signal of a stop at a syscall, before or after it.
+const syscallStop = unix.SIGTRAP | 0x80
+
 // await waits for the victim's next stop and returns the signal that made it.
 func (v *Victim) await(asleep sleeper) (unix.Signal, error) {
 	var since time.Time
@@ -42,7 +45,7 @@ func (v *Victim) await(asleep sleeper) (unix.Signal, error) {
 			return 0, fmt.Errorf("tracer: wait4 of %d: %w", v.PID, err)
 		case pid == v.PID && status.Stopped():
 			v.state = stopped
-			return status.StopSignal(), nil
+			return status.StopSignal(), v.holdOthers()
 		case pid == v.PID:
 			return 0, v.ended(status)
 		case n < eagerLooks:
@@ -126,10 +129,14 @@ func (v *Victim) failed(call string, err error) error {
 	return fmt.Errorf("tracer: %s: %w", call, err)
 }
 
-// cont lets the victim run, with a signal.
+// cont lets the victim run, with a signal. While others are frozen, it stops at each syscall, too.
 func (v *Victim) cont(sig unix.Signal) error {
-	if err := unix.PtraceCont(v.PID, int(sig)); err != nil {
-		return v.failed("PTRACE_CONT", err)
+	resume, name := unix.PtraceCont, "PTRACE_CONT"
+	if len(v.frozen) > 0 {
+		resume, name = unix.PtraceSyscall, "PTRACE_SYSCALL"
+	}
+	if err := resume(v.PID, int(sig)); err != nil {
+		return v.failed(name, err)
 	}
 	v.state = running
 	return nil
@@ -183,6 +190,8 @@ func (v *Victim) run(asleep sleeper) (at uint64, err error) {
 			return 0, err
 		}
 		switch sig {
+		case syscallStop:
+			sig = 0
 		case unix.SIGTRAP:
 			r, err := v.registers()
 			if err != nil {

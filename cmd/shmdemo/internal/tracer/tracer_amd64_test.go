@@ -303,3 +303,53 @@ func TestProcessSyscalls(t *testing.T) {
 	}
 	kill(t, v)
 }
+
+// Another thread that executes the same instructions, while the main thread waits for it, does not come to the
+// breakpoints, nor does the main thread pass one unseen: it is stopped at its own n-th pass.
+func TestProcessSharedCode(t *testing.T) {
+	asShipped(t)
+	tracer, page := newTracer(t), newPage(t)
+	v := begun(t, tracer, page, "share")
+	page.Word64(wordCount).Store(0)
+	page.Word64(wordSum).Store(0)
+	trace := record(t, v, nil)
+	require.EqualValues(t, 2, page.Word64(wordCount).Load())
+	require.EqualValues(t, shares, page.Word64(wordSum).Load())
+	stops := map[int]int{}
+	kinds := map[Kind]int{}
+	for _, p := range trace.Points {
+		if !strings.HasSuffix(p.Function, "opMove") && p.Function != "runtime.memmove" && p.Kind == Instruction {
+			continue
+		}
+		require.NoError(t, v.ToBegin())
+		page.Word64(wordCount).Store(0)
+		page.Word64(wordSum).Store(0)
+		reached, err := v.RunTo(p, nil)
+		require.NoError(t, err, "%v", p)
+		if !reached && (p.Kind != Instruction && p.Kind != InSyscall || strings.HasPrefix(p.Function, "runtime.futex")) {
+			continue
+		}
+		require.True(t, reached, "%v", p)
+		kinds[p.Kind]++
+		if p.Kind != Instruction {
+			require.NoError(t, v.Stop())
+			require.NoError(t, v.ToEnd(nil))
+			continue
+		}
+		require.Equal(t, p.PC, pcOf(t, v))
+		require.Contains(t, []uint64{uint64(p.Pass) - 1, uint64(p.Pass)}, page.Word64(wordCount).Load(), "%v", p)
+		if p.Pass <= p.Passes/2 {
+			require.Zero(t, page.Word64(wordSum).Load(), "%v: the other thread has run", p)
+		} else {
+			require.EqualValues(t, shares, page.Word64(wordSum).Load(), "%v: the other thread has not run", p)
+		}
+		stops[p.Pass]++
+		require.NoError(t, v.ToEnd(nil))
+		require.EqualValues(t, 2, page.Word64(wordCount).Load())
+	}
+	t.Log(stops, kinds)
+	for _, p := range trace.Points {
+		t.Log(p)
+	}
+	kill(t, v)
+}

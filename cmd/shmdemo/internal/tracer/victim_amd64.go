@@ -87,11 +87,6 @@ func (v *Victim) RunTo(p Point, onBlocked func() error) (reached bool, err error
 		if err != nil {
 			return false, err
 		}
-		if v.thawed {
-			if err := v.freeze(); err != nil {
-				return false, err
-			}
-		}
 		switch {
 		case at == target:
 			if pass++; pass < p.Pass {
@@ -179,15 +174,18 @@ func (v *Victim) Stop() error {
 	if err != nil {
 		return err
 	}
-	if sig == unix.SIGTRAP { // it came to a breakpoint before
+	switch sig {
+	case syscallStop: // where its sleep has ended; the signal is still to come
+	case unix.SIGTRAP: // it came to a breakpoint before
 		r, err := v.registers()
 		if err != nil {
 			return err
 		}
 		r.Rip--
 		return v.setRegisters(&r)
+	default:
+		v.keep(sig)
 	}
-	v.keep(sig)
 	return nil
 }
 
@@ -256,11 +254,8 @@ func (v *Victim) waker(onBlocked func() error) sleeper {
 			return false, nil
 		}
 		if v.t.at(s.after).function == "runtime.futex" {
-			if len(v.frozen) > 0 {
-				v.thawed = true
-				if err := v.thaw(); err != nil {
-					return false, err
-				}
+			if err := v.letOthersRun(); err != nil {
+				return false, err
 			}
 			if time.Since(since) < runtimeSleep {
 				return false, nil

@@ -23,11 +23,13 @@ const (
 	copyFrom  = 4 << 10
 	copyTo    = 32 << 10
 	copyBytes = 20 << 10
+	copyShare = 300
 )
 
 const (
 	loops  = 7
 	writes = 5
+	shares = 2000
 )
 
 // The operations of victims. Their functions are the scope, by their names: op…
@@ -38,6 +40,7 @@ var operations = map[string]func(s *shm.Segment){
 	"write": opWrite,
 	"exit":  opExit,
 	"other": opOther,
+	"share": opShare,
 }
 
 func init() {
@@ -106,6 +109,31 @@ func opOther(s *shm.Segment) {
 	}()
 	<-done
 	s.Word64(wordCount).Store(1)
+}
+
+// opShare waits for another thread, which meanwhile executes much of what it executes itself before and after.
+//
+//go:noinline
+func opShare(s *shm.Segment) {
+	opMove(s, wordCount)
+	done := make(chan bool)
+	go func() {
+		runtime.LockOSThread()
+		for range shares {
+			opMove(s, wordSum)
+		}
+		close(done)
+	}()
+	<-done
+	opMove(s, wordCount)
+}
+
+//go:noinline
+func opMove(s *shm.Segment, word int64) {
+	b := s.Bytes()
+	copy(b[copyTo+4096*word:][:copyShare], b[copyFrom:])
+	unix.Getppid()
+	s.Word64(word).Add(1)
 }
 
 // newTracer makes a tracer of the test's goroutine.
