@@ -23,8 +23,8 @@ type Result struct {
 // Operation is what was done to the victims of one operation.
 type Operation struct {
 	Name      string `json:"name"`
-	Points    int    `json:"points"`    // recorded
-	Dropped   int    `json:"dropped"`   // not swept: not in all recordings
+	Points    int    `json:"points"`    // recorded, but those dropped
+	Dropped   int    `json:"dropped"`   // not in every recording, and no victim came there in as many tries as each point has
 	Killed    int    `json:"killed"`    // points at which a victim was killed
 	Stopped   int    `json:"stopped"`   // points at which one stood while the others went on
 	Recovered int    `json:"recovered"` // claims of the dead that were stepped over
@@ -50,9 +50,9 @@ func (s *sweep) result(ended bool) *Result {
 	}
 	r.OK = r.Ended && len(r.Violations) == 0
 	for _, a := range s.ops {
-		points := len(a.points)
+		points := len(a.points) + len(a.rare) - a.dropped
 		r.Operations = append(r.Operations, Operation{a.op.name, points, a.dropped, a.killed, a.stopped, a.recovered, a.violations})
-		whole := a.killed >= points && (s.cfg.NoPause || a.stopped >= points)
+		whole := a.killed == points && (s.cfg.NoPause || a.stopped+a.unstopped == len(a.points)+len(a.rare))
 		if a.killed == 0 || s.cfg.Sample == 0 && !whole {
 			r.OK = false
 		}

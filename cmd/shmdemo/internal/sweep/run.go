@@ -56,15 +56,17 @@ type sweep struct {
 
 // account is what is known about one operation.
 type account struct {
-	op      *operation
-	traces  []tracer.Trace
-	points  []tracer.Point
-	dropped int
+	op     *operation
+	traces []tracer.Trace
+	points []tracer.Point // in all of the recordings
+	rare   []tracer.Point // only in some
 
 	killed, stopped, recovered, violations int // guarded by mu of sweep
+	dropped, unstopped                     int // of the rare ones: no victim came there to be killed, or to be stopped
 }
 
-// records is how often an operation is recorded; what is not the same each time is left out.
+// records is how often an operation is recorded. What is not the same each time depends on more than the
+// operation: on what the machine does meanwhile, as where a sleep with a time limit ends by itself.
 const records = 3
 
 // Run sweeps. The error says why it could not; a violation is no error.
@@ -132,7 +134,10 @@ func (s *sweep) recording() (jobs []job) {
 func (s *sweep) sweeping() (jobs []job) {
 	for _, a := range s.ops {
 		common := tracer.Common(a.traces...)
-		a.points, a.dropped = common.Points, len(common.Dropped)
+		a.points = common.Points
+		if s.cfg.Sample == 0 {
+			a.rare = common.Dropped
+		}
 		jobs = append(jobs, s.each(a, kill, s.cfg.Sample)...)
 		if !s.cfg.NoPause {
 			jobs = append(jobs, s.each(a, pause, s.cfg.Sample/3)...)
@@ -141,7 +146,7 @@ func (s *sweep) sweeping() (jobs []job) {
 	return jobs
 }
 
-// each makes jobs of an operation's points: n of them, spread evenly, or all.
+// each makes jobs of an operation's points: n of them, spread evenly, or all, the rare ones too.
 func (s *sweep) each(a *account, m mode, n int) (jobs []job) {
 	points := a.points
 	if s.cfg.Sample > 0 && n < len(points) {
@@ -150,9 +155,9 @@ func (s *sweep) each(a *account, m mode, n int) (jobs []job) {
 			points = append(points, a.points[(i*len(a.points)+s.random.IntN(len(a.points)))/n])
 		}
 	}
-	for _, p := range points {
+	for i, p := range slices.Concat(points, a.rare) {
 		jobs = append(jobs, func(l *lane) {
-			s.attempt(l, a, &try{mode: m, parts: []part{{a.op, p}}}, func(t *try) {
+			s.attempt(l, a, &try{mode: m, rare: i >= len(points), parts: []part{{a.op, p}}}, func(t *try) {
 				if m == kill {
 					a.killed++
 				} else {
@@ -231,6 +236,16 @@ func (s *sweep) attempt(l *lane, a *account, t *try, good func(*try)) {
 				p.Pass--
 			}
 		}
+	}
+	if failed == nil && t.rare {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if t.mode == kill {
+			a.dropped++
+		} else {
+			a.unstopped++
+		}
+		return
 	}
 	if failed == nil {
 		failed = errors.New("no victim came to it")

@@ -27,6 +27,7 @@ type part struct {
 type try struct {
 	mode  mode
 	parts []part
+	rare  bool // not every victim comes to its point
 
 	dawdle int // so many sleeps of the victims end by themselves, before the survivors do anything
 

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
@@ -208,12 +211,31 @@ func (w *ringWorld) begins() error {
 func (w *ringWorld) sleep() error {
 	done := make(chan error, 1)
 	w.waiter, w.sleeper = done, w.cons.Position()
-	go func() { done <- w.cons.Wait(background) }()
-	if !eventually(func() bool { s, err := w.ring.Stats(); return s.Sleeping || err != nil || len(done) > 0 }) {
+	thread := make(chan int, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		thread <- unix.Gettid()
+		done <- w.cons.Wait(background)
+	}()
+	tid := <-thread
+	// The ring's word says so before the kernel has it, and then a wake would find nobody.
+	if !eventually(func() bool { return len(done) > 0 || inFutex(tid) }) {
 		return errors.New("the consumer does not fall asleep")
 	}
-	time.Sleep(200 * time.Microsecond) // the word says so before the kernel has it
 	return nil
+}
+
+// inFutex tells whether a thread of this process sleeps on a word that it shares with other processes, unlike
+// those of the runtime.
+func inFutex(tid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/syscall", tid))
+	var number, word, op uint64
+	if err == nil {
+		_, err = fmt.Sscanf(string(b), "%d %v %v", &number, &word, &op) // "running": does not scan
+	}
+	const private = 128
+	return err == nil && number == unix.SYS_FUTEX && op&private == 0
 }
 
 // wake waits until the consumer's Wait has returned, by somebody else's doing.

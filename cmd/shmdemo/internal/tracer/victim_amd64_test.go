@@ -131,7 +131,7 @@ func opShare(s *shm.Segment) {
 //go:noinline
 func opMove(s *shm.Segment, word int64) {
 	b := s.Bytes()
-	copy(b[copyTo+4096*word:][:copyShare], b[copyFrom:])
+	copy(b[copyTo+32*word:][:copyShare], b[copyFrom:])
 	unix.Getppid()
 	s.Word64(word).Add(1)
 }
