@@ -28,8 +28,10 @@ const (
 	atSleep    = 8320
 	atRoster   = 12288
 	rosterSize = 128
-	rosterPID  = 4
 	slots      = 255
+
+	rosterInstance = 0
+	rosterPID      = 4
 
 	granule  = 64
 	entry    = 16
@@ -82,6 +84,18 @@ func (s *segment) held(slot int) (bool, error) {
 	lk := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(slot), Len: 1}
 	err := unix.FcntlFlock(s.file.Fd(), unix.F_OFD_GETLK, &lk)
 	return lk.Type != unix.F_UNLCK, err
+}
+
+// heldBy asks whether the holder that has this instance number has the slot still; the next one raises it.
+func (s *segment) heldBy(slot int, instance uint32) (bool, error) {
+	if s.instance(slot) != instance {
+		return false, nil
+	}
+	return s.held(slot)
+}
+
+func (s *segment) instance(slot int) uint32 {
+	return load32(s.mem, atRoster+uint64(slot)*rosterSize+rosterInstance)
 }
 
 // slotOf returns the slot that a living process has, -1 if none.

@@ -57,6 +57,21 @@ func TestSegment(t *testing.T) {
 	held, err := seg.held(slot)
 	require.NoError(t, err)
 	require.False(t, held)
+
+	// The slot's next holder is not taken for the last one.
+	last := seg.instance(slot)
+	s, pipe2, err := h.main.(*here).router.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, s.Start())
+	require.Equal(t, slot, seg.slotOf(os.Getpid()))
+	held, err = seg.heldBy(slot, last)
+	require.NoError(t, err)
+	require.False(t, held)
+	held, err = seg.heldBy(slot, seg.instance(slot))
+	require.NoError(t, err)
+	require.True(t, held)
+	require.NoError(t, s.Stop())
+	require.NoError(t, pipe2.Close())
 	require.NoError(t, pipe.Close())
 }
 

@@ -36,8 +36,9 @@ const sightMost = int64(5 * time.Second)
 
 // sighting is what was seen of one killed worker. Its times are those of shm.Now.
 type sighting struct {
-	m    *member
-	slot int
+	m        *member
+	slot     int
+	instance uint32
 
 	killed    int64
 	heldLast  int64  // last look at which the lock was held
@@ -84,7 +85,7 @@ func (w *witness) open(m *member) *sighting {
 		return nil
 	}
 	now := shm.Now()
-	return &sighting{m: m, slot: slot, killed: now, heldLast: now}
+	return &sighting{m: m, slot: slot, instance: w.seg.instance(slot), killed: now, heldLast: now}
 }
 
 // follow watches c, whose worker has just been killed.
@@ -152,7 +153,7 @@ func (w *witness) look(c *sighting) (more bool) {
 		}
 	}
 	if c.free == 0 {
-		held, err := w.seg.held(c.slot)
+		held, err := w.seg.heldBy(c.slot, c.instance)
 		switch {
 		case err != nil:
 			return false
