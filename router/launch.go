@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"time"
 
 	"github.com/shmrouter/shmrouter/sender"
 )
@@ -65,9 +66,9 @@ func (r *Router) handOver(o *owner, senders []*sender.Sender) ([]*Receiver, erro
 	return pipes, nil
 }
 
-// outputPatience is how long an exited worker's output may stay open. It is less
-// than the end of a pipe waits for the exit's report.
-const outputPatience = exitPatience / 2
+// outputPatience is how long an exited worker's output may stay open. It is much
+// less than the end of a pipe waits for the exit's report.
+const outputPatience = time.Second / 2
 
 // Worker is a process that the router launched.
 type Worker struct {

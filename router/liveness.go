@@ -51,7 +51,7 @@ const (
 	checkedPerTick = 1024                   // entries, some nanoseconds each
 	doubtEvery     = time.Millisecond       // after a process died its lock is free within a few of these
 	doubtLooks     = 100                    // then it is left to the rotation
-	exitPatience   = time.Second            // for the report of a worker that Launch waits for
+	exitPatience   = 5 * time.Second        // for the report of a worker that Launch waits for: it comes, if later on a busy machine
 	reportPatience = 100 * time.Millisecond // for one that was handed over: ReportExit is optional
 	never          = int64(math.MaxInt64)
 )
