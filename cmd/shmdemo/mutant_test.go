@@ -62,7 +62,7 @@ func buildMutant(t *testing.T, patch string) string {
 	require.NoError(t, err, "the patch does not apply any more: %s", out)
 	mutant := filepath.Join(module, "mutant")
 	// Without paths, what the patch does not touch is built once for all mutants.
-	out, err = in(module, "go", "build", "-trimpath", "-o", mutant, "./cmd/shmdemo").CombinedOutput()
+	out, err = in(module, "go", "build", "-trimpath", "-ldflags=-w", "-o", mutant, "./cmd/shmdemo").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return mutant
 }

@@ -201,7 +201,7 @@ func (s *sweep) pairing() (jobs []job) {
 // How often a try is made again: because the victim does not come to its point, as where that depends on whether
 // somebody was asleep at that moment, or because the tracer has failed.
 const (
-	misses   = 25
+	misses   = 12 // three of each length of wait
 	failures = 8
 )
 

@@ -215,6 +215,7 @@ func (w *ringWorld) sleep() error {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		defer withoutSIGCHLD()()
 		thread <- unix.Gettid()
 		done <- w.cons.Wait(background)
 	}()
@@ -224,6 +225,15 @@ func (w *ringWorld) sleep() error {
 		return errors.New("the consumer does not fall asleep")
 	}
 	return nil
+}
+
+// withoutSIGCHLD keeps the signal that tells of each stop of a victim away from this thread, whose sleep it would
+// interrupt now and then; a wake at that moment finds nobody. What it returns undoes that.
+func withoutSIGCHLD() (undo func()) {
+	var set, old unix.Sigset_t
+	set.Val[0] = 1 << (unix.SIGCHLD - 1)
+	unix.PthreadSigmask(unix.SIG_BLOCK, &set, &old)
+	return func() { unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }
 }
 
 // inFutex tells whether a thread of this process sleeps on a word that it shares with other processes, unlike
