@@ -14,16 +14,15 @@ import (
 // diaries of the workers and the log of the lives; and, at each death, by the
 // bytes of the segment's file, which it reads by docs/protocol.md.
 type oracle struct {
-	dir    string
-	log    *logbook
-	read   uint64 // lines judged
-	wrong  []string
-	pipes  map[uint64]*pipeBook
-	serial map[uint64]uint32
-	books  map[uint32]*diary
-	lists  map[uint32]map[uint64]bool // receivers that a life found
-	ready  map[uint32]bool
-	began  map[uint32]int64 // when Start had returned
+	dir   string
+	log   *logbook
+	read  uint64 // lines judged
+	wrong []string
+	pipes map[uint64]*pipeBook
+	books map[uint32]*diary
+	lists map[uint32]map[uint64]bool // receivers that a life found
+	ready map[uint32]bool
+	began map[uint32]int64 // when Start had returned
 
 	again, messages int // delivered twice, and in all
 }
