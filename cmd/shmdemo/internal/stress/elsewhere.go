@@ -279,6 +279,9 @@ func (e *elsewhere) figures() figures {
 	defer e.mu.Unlock()
 	f := e.now
 	f.addCounts(e.past)
+	// What a killed life had delivered and not released comes again, also where that
+	// life has closed the pipe since.
+	f.discarded = 0
 	return f
 }
 
