@@ -181,6 +181,7 @@ func TestResumeReleasesWhatWasHandled(t *testing.T) {
 		t.Errorf("head %d behind the loop", head)
 	}
 	must(t, l.Send("x"))
+	stage.until(t, "held", func() bool { return r.Stats().Routed == 4 })
 	func() {
 		defer func() { recover() }()
 		for range rcv.Messages(background) {

@@ -128,8 +128,8 @@ func TestStress(t *testing.T) {
 		args string
 		runs func(*testing.T, stress.Result)
 	}{
-		{"default", "", func(t *testing.T, res stress.Result) {
-			require.Greater(t, res.Killed, int64(10))
+		{"default", "--duration 1m --kills 16", func(t *testing.T, res stress.Result) {
+			require.GreaterOrEqual(t, res.Killed, int64(16))
 			require.Positive(t, res.ClaimsSkipped)
 			require.Positive(t, res.Recovery.Skip.Max)
 			require.Positive(t, res.Stopped)
@@ -142,7 +142,7 @@ func TestStress(t *testing.T) {
 			require.Zero(t, res.ClaimsSkipped)
 			require.Equal(t, res.Sent, res.Delivered)
 		}},
-		{"kills", "--kills 40 --in-claim 1 --kill-every 10ms", func(t *testing.T, res stress.Result) {
+		{"kills", "--duration 1m --kills 40 --in-claim 1 --kill-every 10ms", func(t *testing.T, res stress.Result) {
 			r := res.Recovery
 			require.GreaterOrEqual(t, res.Killed, int64(40))
 			require.Positive(t, r.Skip.Count+r.InStops.Count)
