@@ -122,6 +122,9 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 		return
 	}
 	w := m.n.dir.Word(rcv.index)
+	if w.ID() != rcv.id {
+		return // closed before it attached; the entry may be another pipe's by now
+	}
 	switch w.State() {
 	case wire.PipeOpen:
 		// It never attached, and nobody can any more.
@@ -169,6 +172,7 @@ func (l *liveness) checkEntry(m *monitor, rcv *Receiver) {
 	n.withSegment(func() error { // nobody publishes or frees it meanwhile
 		w = n.dir.Word(rcv.index)
 		damaged = n.pipes.at(rcv.index) == rcv && !possible(rcv, w)
+		rcv.spoiled = rcv.spoiled || damaged
 		return nil
 	})
 	if !damaged {

@@ -229,6 +229,10 @@ func (n *run) freeIndex(rcv *Receiver) {
 	if n.retire(rcv) {
 		return
 	}
+	if rcv.spoiled { // its sender may live and send: nobody else gets the index in this run
+		n.pipes.set(rcv.index, nil)
+		return
+	}
 	for range 3 { // its sender may be marking it as ended at this moment, once
 		w := n.dir.Word(rcv.index)
 		if w.ID() != rcv.id || w.State() == wire.PipeFree || n.dir.Free(rcv.index, w) {

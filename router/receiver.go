@@ -33,10 +33,11 @@ type Receiver struct {
 	marked    *releaseRef // where, in a router that resumes, its last message was marked
 	markedAt  int
 
-	gone   bool                  // guarded by run.mu: see pipes
-	behind uint64                // guarded by run.mu, once gone: the position behind its last frame
-	sender *sender.Sender        // the other end; nil in a later life of the router
-	owner  atomic.Pointer[owner] // who was given the sender; see launch.go
+	gone    bool                  // guarded by run.mu: see pipes
+	behind  uint64                // guarded by run.mu, once gone: the position behind its last frame
+	spoiled bool                  // guarded by run.mu: its entry was overwritten
+	sender  *sender.Sender        // the other end; nil in a later life of the router
+	owner   atomic.Pointer[owner] // who was given the sender; see launch.go
 
 	mu        sync.Mutex
 	onMessage func(Message)

@@ -69,6 +69,7 @@ func (h *releaseRef) done() {
 // other: the numbers in the directory are ahead of head by one Poll at most.
 func (n *run) releaseHandled() {
 	n.withSegment(func() error {
+		before := n.released
 		for len(n.releases) > 0 && n.releases[0].pending.Load() == 0 {
 			h := n.releases[0]
 			n.releases[0] = nil
@@ -91,7 +92,9 @@ func (n *run) releaseHandled() {
 		if len(n.releases) == 0 {
 			n.releases = nil
 		}
-		n.freeReleased()
+		if n.released != before {
+			n.freeReleased()
+		}
 		return nil
 	})
 }

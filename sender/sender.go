@@ -294,7 +294,8 @@ func (s *Sender) sayEnd() error {
 	})
 }
 
-// knock wakes the router by a claim that it will step over. If there is no room for one, it is awake.
+// knock wakes the router by a claim that it will step over. If there is no room for one, it is awake, or, where
+// it resumes and keeps what is not handled yet, it looks within a second.
 func (s *Sender) knock() error {
 	c, err := s.p.TryClaim(0, 0)
 	if err == nil {

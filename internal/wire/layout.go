@@ -11,7 +11,7 @@ package wire
 //	32      8     next id      router, at every new pipe
 //	40      8     max message  router, before the magic
 //	48      4     entries      router, before the magic
-//	52      4     ends         senders that found the ring full when they stopped
+//	52      4     ends         senders whose End frame the router may not see
 //	56      4     resume       router, before the magic
 //	4096    32×n  entries      below
 //

@@ -15,7 +15,7 @@ import (
 //
 // Sender to router: a sender that stops while the ring is full marks its entry as ended, and then raises
 // ends. The ring being full, the monitor has records to consume, and looks at ends after it has consumed
-// them. So does one that stops while a router resumes: the frame may have gone to the router before.
+// them, or else, where it keeps what is not handled yet, within a second. So does one that stops while a router resumes: the frame may have gone to the router before.
 
 // Notice returns the number of the latest notice, to be loaded before looking at what it is about.
 func (d *Directory) Notice() uint32 { return d.notice.Load() }
