@@ -273,6 +273,7 @@ func workNarrow(w *worker) error {
 // Out of address space: New says so, and what is there goes on.
 func TestProcessOutOfAddressSpace(t *testing.T) {
 	if raceEnabled {
+		rolesUsed.Store("narrow", true)
 		t.Skip("the race detector's own mappings are larger than any limit")
 	}
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)

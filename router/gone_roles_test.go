@@ -150,7 +150,8 @@ func (g *guest) crowd(n, size int) error {
 			}
 		}()
 	}
-	for waits := uint64(0); g.s.Stats().Waits == 0 || g.s.Stats().Waits != waits; time.Sleep(5 * time.Millisecond) {
+	// Until all wait; a router that is gone already lets none.
+	for waits := uint64(0); len(errs) == 0 && (g.s.Stats().Waits == 0 || g.s.Stats().Waits != waits); time.Sleep(5 * time.Millisecond) {
 		waits = g.s.Stats().Waits
 	}
 	g.ready()
