@@ -134,6 +134,9 @@ var doctorings = []doctoring{
 	{"an aborted message delivered", true, false, func(h *history, random *rand.Rand) bool {
 		i := slices.IndexFunc(h.ops, func(o op) bool { return o.kind == opAbort })
 		at := h.deliveries()
+		if i < 0 || len(at) == 0 {
+			return false
+		}
 		last := h.ops[at[len(at)-1]]
 		last.value = h.ops[i].value
 		h.ops = slices.Insert(h.ops, at[len(at)-1]+1, last)
