@@ -1,12 +1,8 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/soak"
@@ -47,10 +43,6 @@ warm-up, and still does so in their second half; likewise the least of each epoc
 
 // Run carries out the soak. Signals are taken as by the stress run.
 func (c *soakCmd) Run(out output) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	makeRoomForTheJudge()
 	s, err := soak.New(soak.Config{
 		Duration: c.Duration, Epochs: c.Epochs, Seed: c.Seed, Dir: c.Dir, Patience: c.Patience, Crowded: c.Crowd, Progress: os.Stderr, Live: isTerminal(os.Stderr),
@@ -58,25 +50,8 @@ func (c *soakCmd) Run(out output) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		<-signals
-		cancel()
-		<-signals
-		s.Abandon()
-		fmt.Fprintln(os.Stderr, "shmdemo: given up without a verdict")
-		os.Exit(exitViolation)
-	}()
+	ctx, cancel := untilSignal(s.Abandon)
+	defer cancel()
 	result := s.Do(ctx)
-	if c.JSON {
-		err = json.NewEncoder(out).Encode(result)
-	} else {
-		err = result.Print(out)
-	}
-	switch {
-	case err != nil:
-		return fmt.Errorf("writing the result: %w", err)
-	case !result.OK:
-		return errViolation
-	}
-	return nil
+	return tell(out, c.JSON, result.OK, result)
 }

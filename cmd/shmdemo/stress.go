@@ -1,17 +1,12 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -127,45 +122,18 @@ func (c *stressCmd) config() stress.Config {
 // Run carries out the run. The first signal ends it early: it is judged and told as
 // any other. After the second one nothing is waited for.
 func (c *stressCmd) Run(out output) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	makeRoomForTheJudge()
 	r, err := stress.New(c.config())
 	if err != nil {
 		return err
 	}
-	go func() {
-		<-signals
-		cancel()
-		<-signals
-		r.Abandon()
-		fmt.Fprintln(os.Stderr, "shmdemo: given up without a verdict")
-		os.Exit(exitViolation)
-	}()
+	ctx, cancel := untilSignal(r.Abandon)
+	defer cancel()
 	result := r.Do(ctx)
-	if c.JSON {
-		err = json.NewEncoder(out).Encode(result)
-	} else {
-		err = result.Print(out)
-	}
-	switch {
-	case err != nil:
-		return fmt.Errorf("writing the result: %w", err)
-	case !result.OK:
-		return errViolation
-	}
-	return nil
+	return tell(out, c.JSON, result.OK, result)
 }
 
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil && os.Getenv("TERM") != "dumb"
 }
-
-// makeRoomForTheJudge lets the runtime run two goroutines more at a time. The judge and its
-// witness, and the starting of processes, which holds its place until the program runs, would
-// otherwise keep the router's monitor waiting inside the Go scheduler, where nobody sees it:
-// on two processors up to 20 ms.
-func makeRoomForTheJudge() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2) }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -94,16 +93,5 @@ func (c *sweepCmd) Run(out output) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		err = json.NewEncoder(out).Encode(result)
-	} else {
-		err = result.Print(out)
-	}
-	switch {
-	case err != nil:
-		return fmt.Errorf("writing the result: %w", err)
-	case !result.OK:
-		return errViolation
-	}
-	return nil
+	return tell(out, c.JSON, result.OK, result)
 }
