@@ -86,7 +86,9 @@ func (m *monitor) loop() {
 			m.sleep()
 		}
 	}
-	m.n.count.unrouted.Add(messagesIn(m.out.items))
+	if !m.n.opts.resume { // otherwise it comes again
+		m.n.count.unrouted.Add(messagesIn(m.out.items))
+	}
 	m.live.close()
 }
 

@@ -90,6 +90,26 @@ func launchRouter(t *testing.T, path string) (*exec.Cmd, *bufio.Scanner) {
 	return cmd, bufio.NewScanner(outR)
 }
 
+// What the monitor holds back because the inbox is full is not given up either.
+func TestResumeGivesUpNothingHeldBack(t *testing.T) {
+	guard(t)
+	stage := newStage()
+	r := begin(t, WithPath(t.TempDir()+"/segment"), WithResume(), WithEventLoop(stage.loop()), WithInbox(1))
+	s, _ := pipe(t, r)
+	l := &local{s: s}
+	must(t, l.Start())
+	for n := range 2 { // the loop never runs: the first is in the inbox, the second has no place there
+		must(t, l.TrySend("held back"))
+		eventually(t, "copied", func() bool { return r.Stats().Copied == uint64(n)+1 })
+	}
+	must(t, r.Stop())
+	within(t, "done", r.Done())
+	if got := r.Stats().Unrouted; got != 0 {
+		t.Errorf("%d given up", got)
+	}
+	must(t, l.Stop())
+}
+
 func TestResumeInProcess(t *testing.T) {
 	bothEnds(t, func(t *testing.T, far func(*Router, *sender.Sender) peer) {
 		path := t.TempDir() + "/segment"
