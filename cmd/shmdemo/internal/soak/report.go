@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/report"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
 )
 
@@ -111,7 +111,7 @@ func (res *Result) violate(v string) {
 
 // Print writes the figures as tables, then the verdict.
 func (res *Result) Print(w io.Writer) error {
-	t := newTable()
+	t := report.NewTable(8)
 	head := table.Row{"arena"}
 	rows := []table.Row{{"runs"}, {"sent"}, {"acknowledged"}, {"delivered"}, {"lost, torn, twice, reordered"}, {"kills"}, {"  inside a claim"}, {"stops"},
 		{"dead claims skipped"}, {"pipes in the main process"}, {"main process killed"}, {"  stopped, in order"}, {"redelivered, marked"}, {"latency p50"}, {"  p99"}, {"recovery p50"}, {"  p99"}, {"  longest"}}
@@ -127,7 +127,7 @@ func (res *Result) Print(w io.Writer) error {
 	t.AppendRows(rows)
 	out := t.Render() + "\n"
 
-	t = newTable()
+	t = report.NewTable(8)
 	t.AppendHeader(table.Row{"resource", "at rest: first", "last", "per hour", "at work: first", "last", "per hour", "most"})
 	for _, r := range res.Resources {
 		t.AppendRow(table.Row{r.Name, r.text(r.AtRest.First), r.text(r.AtRest.Last), r.text(r.AtRest.PerHour),
@@ -135,29 +135,9 @@ func (res *Result) Print(w io.Writer) error {
 	}
 	out += t.Render() + "\n"
 	out += fmt.Sprintf("%d epochs, of which %d to warm up, %s, seed %d, %d processors\n", res.Epochs, res.WarmUp, stress.Time(res.Elapsed), res.Seed, res.CPUs)
-	for _, v := range res.Violations {
-		out += "VIOLATION: " + v + "\n"
-	}
-	if res.OK {
-		out += "OK: nothing lost, torn, duplicated or reordered, and nothing grows\n"
-	} else {
-		out += fmt.Sprintf("FAILED; to try again: --seed %d\n", res.Seed)
-	}
+	out += report.Verdict(res.Violations, res.OK, "nothing lost, torn, duplicated or reordered, and nothing grows", "", res.Seed)
 	_, err := io.WriteString(w, out)
 	return err
-}
-
-func newTable() table.Writer {
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.Style().Options.SeparateColumns = false
-	t.Style().Format.Header = text.FormatDefault
-	var right []table.ColumnConfig
-	for i := 2; i <= 8; i++ {
-		right = append(right, table.ColumnConfig{Number: i, Align: text.AlignRight, AlignHeader: text.AlignRight})
-	}
-	t.SetColumnConfigs(right)
-	return t
 }
 
 // text writes a value or a change of r.

@@ -12,8 +12,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/report"
 	"github.com/shmrouter/shmrouter/shm"
 )
 
@@ -161,11 +161,7 @@ func peakRSS() uint64 {
 
 // Print writes the figures as a table, then the verdict.
 func (res *Result) Print(w io.Writer) error {
-	t := table.NewWriter()
-	t.SetStyle(table.StyleLight)
-	t.Style().Options.SeparateColumns = false
-	t.Style().Format.Header = text.FormatDefault
-	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight}})
+	t := report.NewTable(2)
 	t.AppendHeader(table.Row{"messages", "", ""})
 	t.AppendRow(table.Row{"sent", Count(res.Sent), ""})
 	t.AppendRow(table.Row{"acknowledged", Count(res.Acknowledged), ""})
@@ -203,14 +199,7 @@ func (res *Result) Print(w io.Writer) error {
 		res.Recovery.Print(&more)
 	}
 	out := t.Render() + "\n" + more.String()
-	for _, v := range res.Violations {
-		out += "VIOLATION: " + v + "\n"
-	}
-	if res.OK {
-		out += "OK: nothing lost, torn, duplicated or reordered\n"
-	} else {
-		out += fmt.Sprintf("FAILED; to try again: --seed %d\n", res.Seed)
-	}
+	out += report.Verdict(res.Violations, res.OK, "nothing lost, torn, duplicated or reordered", "", res.Seed)
 	_, err := io.WriteString(w, out)
 	return err
 }
