@@ -14,6 +14,7 @@
 //
 // The judge (book.go) knows what the victim noted in a log of its own (log.go), intent before and
 // acknowledgement after each call, what the neighbour was told to send, and what was delivered; nothing of the
-// ring's own bookkeeping. What was acknowledged is delivered, what is delivered was intended, whole, in order,
-// and once; everybody gets on within a bound; and Ring.Check finds nothing.
+// ring's own bookkeeping, and of the router's only whether the victim had taken its pipe. What was acknowledged
+// is delivered, what is delivered was intended, whole, in order, and once; everybody gets on within a bound;
+// who had taken its pipe is told of as dead; and Ring.Check finds nothing.
 package sweep

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/router"
 	"github.com/shmrouter/shmrouter/sender"
@@ -20,6 +21,8 @@ type routedWorld struct {
 	friend *friend
 	router *router.Router
 	ring   *ring.Ring // the router's, to be checked
+	dir    *wire.Directory
+	token  wire.Token // of the victim's pipe
 	pipe   *router.Receiver
 	role   *role
 	last   func()        // what remains to be judged
@@ -69,13 +72,21 @@ func newRoutedWorld(o *operation, f *friend, seed uint64, traced bool) (w *route
 	if w.ring, err = ring.OpenFile(file); err != nil {
 		return w, err
 	}
-	o1 := order{Do: doRouter, FD: farFD}
+	off, size := w.ring.User()
+	if w.dir, err = wire.Open(w.ring.Segment(), off, size); err != nil {
+		return w, err
+	}
+	return w, f.do(order{Do: doRouter, FD: farFD, Env: handedOver(cmd)}, file)
+}
+
+// handedOver is what the environment of a command says of the sender that was handed over to it.
+func handedOver(cmd *exec.Cmd) (tokens string) {
 	for _, v := range cmd.Env {
-		if token, ok := strings.CutPrefix(v, sender.EnvName+"="); ok {
-			o1.Env = token
+		if t, ok := strings.CutPrefix(v, sender.EnvName+"="); ok {
+			tokens = t
 		}
 	}
-	return w, f.do(o1, file)
+	return tokens
 }
 
 func (w *routedWorld) deliver(m router.Message) {
@@ -105,7 +116,18 @@ func (w *routedWorld) cast(o *operation, by uint64) (*role, error) {
 		w.ended, w.end = true, err
 	})
 	// Not by the router, which would wait for a report of its exit.
-	return w.role, s.HandOver(w.role.cmd)
+	if err = s.HandOver(w.role.cmd); err != nil {
+		return nil, err
+	}
+	w.token, err = wire.ParseToken(handedOver(w.role.cmd))
+	return w.role, err
+}
+
+// attached tells whether the victim has taken its pipe, be it that it knew of nothing more: from then on the
+// receiver is owed its end.
+func (w *routedWorld) attached() bool {
+	e := w.dir.Word(w.token.Index)
+	return e.ID() == w.token.ID && (e.State() == wire.PipeAttached || e.State() == wire.PipeEnded)
 }
 
 // begins has the neighbour send until the router's monitor is stuck: one message is with the handler, which
@@ -219,8 +241,10 @@ func (w *routedWorld) rest() func() { return w.last }
 // judge waits for the end of the victim's pipe, which may take some tenths of a second.
 func (w *routedWorld) judge(r *role, sent uint64) {
 	done := r.diary.result.Load() == success
-	if r.op.name != "sender-start" || done { // otherwise it may not have come to the pipe
-		w.until("after the death", func() bool { return w.ended })
+	if owed := w.attached(); owed {
+		w.until("after the death of a sender that has its pipe", func() bool { return w.ended })
+	} else if done || r.op.name != "sender-start" {
+		w.complain("a sender was started, and its pipe does not say so")
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
