@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
+	"github.com/shmrouter/shmrouter/internal/hosttest"
 )
 
 // The tests run the program as its users do, in processes of its own. Each run carries
@@ -25,9 +26,20 @@ import (
 // found by it.
 const envMark = "SHMDEMO_TEST"
 
+// envForbidden has the test binary become the program that it names, which then may not trace.
+const envForbidden = "SHMDEMO_TEST_FORBIDDEN"
+
 var program string // the built binary
 
 func TestMain(m *testing.M) {
+	if name := os.Getenv(envForbidden); name != "" {
+		err := hosttest.ForbidPtrace()
+		if err == nil {
+			err = syscall.Exec(name, os.Args, os.Environ())
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "shmdemo")
 	if err == nil {
 		program = filepath.Join(dir, "shmdemo")

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -49,6 +50,20 @@ func TestSweepUsage(t *testing.T) {
 		require.Equal(t, exitUsage, p.wait(), args)
 		require.Contains(t, p.stderr.String(), strings.TrimPrefix(strings.Fields(args)[0], "--"), args)
 	}
+}
+
+// Where ptrace is refused, the sweep says so once, what it needs, and no more.
+func TestSweepNotPermitted(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("there is no tracer to be refused")
+	}
+	t.Setenv(envForbidden, program)
+	p := startWith(t, "/proc/self/exe", "sweep", "--json", "--sample", "1", "--lanes", "2", "--seed", "1", "--ops", "send,poll")
+	require.Equal(t, exitNotHere, p.wait())
+	require.Empty(t, p.stdout.String())
+	require.Equal(t, "shmdemo: seed 1, 2 operations, 2 lanes\n"+
+		"shmdemo: tracer: ptrace is not permitted here: it needs /proc/sys/kernel/yama/ptrace_scope 0 or 1 (or CAP_SYS_PTRACE), "+
+		"a seccomp filter that lets ptrace pass (docker: --cap-add SYS_PTRACE), and no other tracer\n", p.stderr.String())
 }
 
 var eachMutant = flag.Bool("mutants.each", false, "TestSweepMutants: run every mutant, not nine of them")

@@ -1,4 +1,4 @@
-package tracer
+package hosttest
 
 import (
 	"os"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forbidPtrace makes ptrace fail with EPERM in this process and its children, for good.
-func forbidPtrace() error {
+// ForbidPtrace makes ptrace fail with EPERM in this process, its children, and what they execute, for good.
+func ForbidPtrace() error {
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the syscall's number
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_PTRACE, Jf: 1},

@@ -2,7 +2,6 @@ package sweep
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 )
@@ -35,13 +34,15 @@ func (s *sweep) open() (*crew, error) {
 			l.close()
 		})
 	}
-	var errs []error
+	var failed error // of one lane: the others hardly have other reasons
 	for range s.cfg.Lanes {
-		errs = append(errs, <-opened)
+		if err := <-opened; err != nil {
+			failed = err
+		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	if failed != nil {
 		c.close()
-		return nil, err
+		return nil, failed
 	}
 	return c, nil
 }

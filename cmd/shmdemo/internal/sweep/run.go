@@ -211,9 +211,9 @@ func (s *sweep) attempt(l *lane, a *account, t *try, good func(*try)) {
 	for missed, errs := 0, 0; missed < misses && errs < failures; {
 		err := l.run(t, func(t *try) { s.judged(a, t, good) })
 		switch {
-		case errors.Is(err, ErrNotPermitted), errors.Is(err, ErrUnsupported):
+		case errors.Is(err, ErrNotPermitted):
 			s.mu.Lock()
-			s.fatal = err
+			s.fatal = ErrNotPermitted // for whichever operation that was: it says all there is to say
 			s.mu.Unlock()
 			return
 		case err != nil:

@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/tracer"
 )
@@ -62,7 +63,9 @@ func (l *lane) run(t *try, tell func(*try)) (err error) {
 		v.Kill()
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: %s", err, c.said())
+		if said := strings.TrimSpace(c.said()); said != "" {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
 		w.close()
 		l.renew()
 		return err

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/shmrouter/shmrouter/internal/hosttest"
 	"golang.org/x/sys/unix"
 )
 
@@ -174,7 +176,7 @@ func TestProcessNotPermitted(t *testing.T) {
 
 func init() {
 	roles["forbidden"] = func() error {
-		if err := forbidPtrace(); err != nil {
+		if err := hosttest.ForbidPtrace(); err != nil {
 			return err
 		}
 		tracer, err := New()
