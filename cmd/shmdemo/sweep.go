@@ -20,7 +20,7 @@ import (
 type sweepCmd struct {
 	Quick    bool          `help:"A sample of each operation's points, in less than a minute."`
 	Sample   int           `placeholder:"N" help:"So many points of each operation, at most (every one)."`
-	Ops      []string      `placeholder:"NAME,..." help:"Only these operations: ${operations} (all)."`
+	Ops      opNames       `placeholder:"NAME,..." help:"Only these operations: ${operations} (all)."`
 	NoPause  bool          `help:"Kill only; do not stop victims and let them go on."`
 	Pairs    *int          `placeholder:"N" help:"Tries with two victims (2000)."`
 	Lanes    int           `placeholder:"N" help:"Victims at a time (two for each processor)."`
@@ -51,9 +51,22 @@ func (c *sweepCmd) Validate() error {
 	case c.GiveUp < 0:
 		return fmt.Errorf("--give-up %d is negative", c.GiveUp)
 	}
-	for _, name := range c.Ops {
-		if !slices.Contains(sweep.Names(), name) {
-			return fmt.Errorf("--ops: there is no operation %q, but %s", name, strings.Join(sweep.Names(), ", "))
+	return nil
+}
+
+// opNames is a flag that names operations, each once.
+type opNames struct{ names []string }
+
+// UnmarshalText parses NAME,... It is called for each time that the flag is given.
+func (o *opNames) UnmarshalText(text []byte) error {
+	for name := range strings.SplitSeq(string(text), ",") {
+		switch {
+		case name == "":
+			return fmt.Errorf("an operation's name is empty in %q; there are %s", text, strings.Join(sweep.Names(), ", "))
+		case !slices.Contains(sweep.Names(), name):
+			return fmt.Errorf("there is no operation %q, but %s", name, strings.Join(sweep.Names(), ", "))
+		case !slices.Contains(o.names, name):
+			o.names = append(o.names, name)
 		}
 	}
 	return nil
@@ -61,7 +74,7 @@ func (c *sweepCmd) Validate() error {
 
 func (c *sweepCmd) config() sweep.Config {
 	cfg := sweep.Config{
-		Operations: c.Ops, Sample: c.Sample, NoPause: c.NoPause, Pairs: wholePairs, Lanes: c.Lanes, Seed: c.Seed,
+		Operations: c.Ops.names, Sample: c.Sample, NoPause: c.NoPause, Pairs: wholePairs, Lanes: c.Lanes, Seed: c.Seed,
 		Patience: c.Patience, GiveUp: c.GiveUp, Progress: os.Stderr, Live: isTerminal(os.Stderr),
 	}
 	if c.Quick {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -42,6 +43,19 @@ func TestSweep(t *testing.T) {
 		require.Equal(t, 9, o.Killed, o.Name)
 		require.Equal(t, 3, o.Stopped, o.Name)
 	}
+}
+
+// An empty name is a mistake, not the wish to sweep everything, and a name twice is that name.
+func TestSweepNames(t *testing.T) {
+	for _, names := range []string{"", "send,", ",send", "send,,poll"} {
+		p := start(t, "sweep", "--ops", names)
+		require.Equal(t, exitUsage, p.wait(), names)
+		require.Contains(t, p.stderr.String(), "--ops: an operation's name is empty in "+strconv.Quote(names))
+		require.Empty(t, p.stdout.String())
+	}
+	res, status := runSweep(t, program, "--sample", "1", "--pairs", "0", "--ops", "try-full,format,try-full", "--ops", "format")
+	require.Equal(t, exitOK, status)
+	require.Len(t, res.Operations, 2)
 }
 
 func TestSweepUsage(t *testing.T) {
