@@ -10,7 +10,7 @@ import (
 
 // soakCmd is the command line of the soak.
 type soakCmd struct {
-	Duration time.Duration `placeholder:"D" default:"5m" help:"How long it takes (${default})."`
+	Duration time.Duration `placeholder:"D" default:"5m" help:"How long it takes, and what is under way then (${default})."`
 	Epochs   int           `placeholder:"N" default:"5" help:"At least so many epochs, even if that takes longer (${default})."`
 	Seed     uint64        `placeholder:"S" help:"Makes the same choices as the soak that printed it (a new one)."`
 	Dir      string        `placeholder:"DIR" default:"/dev/shm" help:"Where the named segment goes, in a directory of its own (${default})."`
@@ -34,11 +34,19 @@ func (c *soakCmd) Validate() error {
 
 // Help is printed with the flags.
 func (*soakCmd) Help() string {
-	return `Epoch by epoch, three routers run at once, each with workers that are killed, stopped and replaced, that send in bursts, stop by themselves
+	return fmt.Sprintf(`Epoch by epoch, three routers run at once, each with workers that are killed, stopped and replaced, that send in bursts, stop by themselves
 and run programs: "memory", on a memory file, runs throughout, now and then with 200 workers; "small" has 64 KiB and starts anew each
 epoch; "named" is in another process, which is killed and resumed. Between two epochs everything is taken down, and what this process
 still holds is compared with the rest before. Grown has what rises by more than is allowed along a line fitted through all rests behind the
-warm-up, and still does so in their second half; likewise the least of each epoch at work, in epochs of 5 s or more.`
+warm-up, and still does so in their second half; likewise the least of each epoch at work.
+
+The duration may be overrun: an epoch that has begun when it is over is finished, and there are at least --epochs of them. An epoch is a
+twelfth of the duration, from %v to %v, and lasts longer only where hardly anything has happened in it; then everybody leaves, which takes
+seconds, and is a violation after --patience without progress. So a soak takes the duration, or --epochs epochs, and up to one epoch and its end more.
+
+A short run judges no slope: at rest none with fewer than %d rests behind the warm-up; at work none in epochs below %v, that is with a
+duration below %v, nor with fewer than %d epochs behind the warm-up and without the 200 workers.`,
+		soak.EpochLeast, soak.EpochMost, soak.SlopeLeast, soak.WorkFrom, soak.Epochs*soak.WorkFrom, soak.WorkLeast)
 }
 
 // Run carries out the soak. Signals are taken as by the stress run.

@@ -56,6 +56,19 @@ func TestSoakUsage(t *testing.T) {
 	}
 }
 
+// Who runs a soak is told how long it takes, and what it does not show.
+func TestSoakHelp(t *testing.T) {
+	p := start(t, "soak", "--help")
+	require.Equal(t, exitOK, p.wait())
+	text := strings.Join(strings.Fields(p.stdout.String()), " ")
+	for _, want := range []string{
+		"The duration may be overrun", "An epoch is a twelfth of the duration, from 700ms to 1m0s", "up to one epoch and its end more",
+		"A short run judges no slope: at rest none with fewer than 3 rests behind the warm-up; at work none in epochs below 5s, that is with a duration below 1m0s, nor with fewer than 6 epochs",
+	} {
+		require.Contains(t, text, want)
+	}
+}
+
 var eachLeak = flag.Bool("leaks.each", false, "TestLeaks: build and run each leak by itself, too")
 
 // The soak can fail. Each patch in testdata/leaks has a copy of the library lose a little of one

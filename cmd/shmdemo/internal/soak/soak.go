@@ -63,14 +63,18 @@ func New(cfg Config) (*Soak, error) {
 
 // An epoch's length: so that there are some twelve, within bounds.
 const (
-	epochs     = 12
-	epochLeast = 700 * time.Millisecond
-	epochMost  = time.Minute
-	crowdFrom  = 15 * time.Second // a shorter soak has no crowd
+	Epochs     = 12
+	EpochLeast = 700 * time.Millisecond
+	EpochMost  = time.Minute
+)
+
+// When there is the crowd.
+const (
+	crowdFrom  = 15 * time.Second // a shorter soak has none
 	crowdEvery = 6                // epochs
 )
 
-func (cfg Config) epoch() time.Duration { return min(max(cfg.Duration/epochs, epochLeast), epochMost) }
+func (cfg Config) epoch() time.Duration { return min(max(cfg.Duration/Epochs, EpochLeast), EpochMost) }
 
 // Do carries out the soak, once. It ends early, and in order, with ctx, and after the first epoch in
 // which something was wrong: what is broken would only be broken again.

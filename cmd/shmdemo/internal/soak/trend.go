@@ -24,10 +24,13 @@ type Trend struct {
 	Grew    bool    `json:"grew"`
 }
 
+// SlopeLeast is how many points have a slope that says anything.
+const SlopeLeast = 3
+
 // trend fits a line through the series (the median of the slopes between any two points, which
 // single outliers do not move). A series has grown if the line rises by more than is
 // allowed and still does so in its second half: what is only slow to settle does
-// not. Fewer than three points are no series.
+// not. Fewer than SlopeLeast points are no series.
 func trend(series []point, allowed float64) (t Trend) {
 	t.Allowed, t.Windows = allowed, len(series)
 	if len(series) == 0 {
@@ -37,7 +40,7 @@ func trend(series []point, allowed float64) (t Trend) {
 	for _, p := range series {
 		t.Most = max(t.Most, p.value)
 	}
-	if len(series) < 3 {
+	if len(series) < SlopeLeast {
 		return t
 	}
 	span := float64(series[len(series)-1].at - series[0].at)
@@ -69,8 +72,8 @@ func slope(series []point) float64 {
 // What is in use at work depends on who is there at the moment: that its least of an epoch
 // grows says something only of epochs so long, and so many.
 const (
-	workFrom  = 5 * time.Second
-	workLeast = 6
+	WorkFrom  = 5 * time.Second
+	WorkLeast = 6
 )
 
 // warmUp is how many of so many epochs are not measured: a fifth, and two where there are
@@ -107,7 +110,7 @@ func (s *Soak) judge() (all []Resource, violations []string) {
 			}
 		}
 		r := Resource{k.name, k.bytes, trend(rest, k.atRest), trend(work, k.atWork)}
-		if s.cfg.epoch() < workFrom || len(work) < workLeast {
+		if s.cfg.epoch() < WorkFrom || len(work) < WorkLeast {
 			r.AtWork.Grew = false
 		}
 		all = append(all, r)

@@ -41,3 +41,11 @@ func TestTrend(t *testing.T) {
 	require.InDelta(t, 2, got.Growth, 1e-9)
 	require.True(t, got.Grew)
 }
+
+// From which duration on the slopes at work are judged is told to users.
+func TestShortEpochs(t *testing.T) {
+	require.Equal(t, WorkFrom, Config{Duration: Epochs * WorkFrom}.epoch())
+	require.Less(t, Config{Duration: Epochs*WorkFrom - time.Second}.epoch(), WorkFrom)
+	require.Equal(t, EpochLeast, Config{Duration: time.Second}.epoch())
+	require.Equal(t, EpochMost, Config{Duration: time.Hour}.epoch())
+}
