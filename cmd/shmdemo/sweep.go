@@ -72,6 +72,21 @@ func (o *opNames) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Help is printed with the flags.
+func (*sweepCmd) Help() string {
+	return fmt.Sprintf(`An operation is recorded, in the compiled program, and a fresh process is killed at each point of the record, then one is stopped at each, and
+the others have to get on. Needs amd64 and the permission to trace (exit status 3 without).
+
+--json: "ok" is the verdict over what was tried: nothing was wrong, and it was not ended early ("ended_early": by a signal or --give-up).
+"complete" says how much that is: true only if every recorded point of the operations named was killed at least once; so it is not of
+a sample (--quick, --sample). Each of "operations", and "all", the sums, has "points" (recorded), "sampled" (of these, to be tried), "tried"
+(of these, a victim was sent there to be killed), "killed" (it came there, and was), "dropped" (it was not in every recording, and no
+victim came there: not killed, and not complete), "stopped" (points at which a victim stood while the others went on; of a sample every third,
+none with --no-pause), and "recovered" (claims of the dead that were skipped). "pairs" has "tried", "reached" (both victims came to their
+points: only these count), "missed" (the others, which are judged all the same), and "required": of %d tries or more, %.0f %% have to reach, or it is a violation.`,
+		sweep.PairsFrom, 100*sweep.PairsLeast)
+}
+
 func (c *sweepCmd) config() sweep.Config {
 	cfg := sweep.Config{
 		Operations: c.Ops.names, Sample: c.Sample, NoPause: c.NoPause, Pairs: wholePairs, Lanes: c.Lanes, Seed: c.Seed,

@@ -36,13 +36,35 @@ func TestSweep(t *testing.T) {
 	require.True(t, res.OK)
 	require.Equal(t, exitOK, status)
 	require.Len(t, res.Operations, len(ops))
-	require.Equal(t, 6, res.Pairs)
+	require.Equal(t, 6, res.Pairs.Tried)
+	require.Equal(t, 6, res.Pairs.Reached+res.Pairs.Missed)
+	require.Positive(t, res.Pairs.Reached)
+	require.False(t, res.Complete, "it is a sample")
+	require.False(t, res.EndedEarly)
+	require.Equal(t, 9*len(ops), res.All.Sampled)
+	require.Equal(t, 9*len(ops), res.All.Tried)
 	for _, o := range res.Operations {
 		require.Contains(t, ops, o.Name)
 		require.Greater(t, o.Points, 100, o.Name)
+		require.Equal(t, 9, o.Sampled, o.Name)
+		require.Equal(t, 9, o.Tried, o.Name)
 		require.Equal(t, 9, o.Killed, o.Name)
 		require.Equal(t, 3, o.Stopped, o.Name)
 	}
+}
+
+// All the points of the shortest operation: that is complete, for this operation.
+func TestSweepComplete(t *testing.T) {
+	res, status := runSweep(t, program, "--ops", "try-full", "--no-pause")
+	require.Empty(t, res.Violations)
+	require.Equal(t, exitOK, status)
+	require.True(t, res.OK)
+	o := res.Operations[0]
+	require.Equal(t, o.Points, o.Sampled)
+	require.Equal(t, o.Points, o.Tried)
+	require.Equal(t, o.Points, o.Killed+o.Dropped)
+	require.Equal(t, o.Dropped == 0, res.Complete)
+	require.Equal(t, o.Counts, res.All)
 }
 
 // An empty name is a mistake, not the wish to sweep everything, and a name twice is that name.

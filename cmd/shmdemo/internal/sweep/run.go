@@ -50,7 +50,7 @@ type sweep struct {
 	mu         sync.Mutex
 	violations []Violation
 	bad        int // points with violations
-	pairs      int
+	pairs      Pairs
 	fatal      error // the sweep cannot go on
 }
 
@@ -61,8 +61,9 @@ type account struct {
 	points []tracer.Point // in all of the recordings
 	rare   []tracer.Point // only in some
 
-	killed, stopped, recovered, violations int // guarded by mu of sweep
-	dropped, unstopped                     int // of the rare ones: no victim came there to be killed, or to be stopped
+	Counts     // guarded by mu of sweep
+	violations int
+	unstopped  int // of the rare ones: no victim came there to be stopped
 }
 
 // records is how often an operation is recorded. What is not the same each time depends on more than the
@@ -135,33 +136,48 @@ func (s *sweep) sweeping() (jobs []job) {
 	for _, a := range s.ops {
 		common := tracer.Common(a.traces...)
 		a.points = common.Points
-		if s.cfg.Sample == 0 {
+		a.Points = len(common.Points) + len(common.Dropped)
+		killed, stopped := a.points, a.points
+		if s.cfg.Sample > 0 {
+			killed = s.some(a.points, s.cfg.Sample)
+			stopped = s.some(killed, s.cfg.Sample/3)
+		} else {
 			a.rare = common.Dropped
 		}
-		jobs = append(jobs, s.each(a, kill, s.cfg.Sample)...)
+		a.Sampled = len(killed) + len(a.rare)
+		jobs = append(jobs, s.each(a, kill, killed)...)
 		if !s.cfg.NoPause {
-			jobs = append(jobs, s.each(a, pause, s.cfg.Sample/3)...)
+			jobs = append(jobs, s.each(a, pause, stopped)...)
 		}
 	}
 	return jobs
 }
 
-// each makes jobs of an operation's points: n of them, spread evenly, or all, the rare ones too.
-func (s *sweep) each(a *account, m mode, n int) (jobs []job) {
-	points := a.points
-	if s.cfg.Sample > 0 && n < len(points) {
-		points = nil
-		for i := range n {
-			points = append(points, a.points[(i*len(a.points)+s.random.IntN(len(a.points)))/n])
-		}
+// some draws n points, spread evenly, or all if there are no more.
+func (s *sweep) some(points []tracer.Point, n int) (drawn []tracer.Point) {
+	if n >= len(points) {
+		return points
 	}
+	for i := range n {
+		drawn = append(drawn, points[(i*len(points)+s.random.IntN(len(points)))/n])
+	}
+	return drawn
+}
+
+// each makes jobs of an operation's points, and of the rare ones too.
+func (s *sweep) each(a *account, m mode, points []tracer.Point) (jobs []job) {
 	for i, p := range slices.Concat(points, a.rare) {
 		jobs = append(jobs, func(l *lane) {
+			if m == kill {
+				s.mu.Lock()
+				a.Tried++
+				s.mu.Unlock()
+			}
 			s.attempt(l, a, &try{mode: m, rare: i >= len(points), parts: []part{{a.op, p}}}, func(t *try) {
 				if m == kill {
-					a.killed++
+					a.Killed++
 				} else {
-					a.stopped++
+					a.Stopped++
 				}
 			})
 		})
@@ -193,9 +209,19 @@ func (s *sweep) pairing() (jobs []job) {
 			m = pairPause
 		}
 		t := &try{mode: m, parts: []part{{a.op, a.points[s.random.IntN(len(a.points))]}, {b.op, b.points[s.random.IntN(len(b.points))]}}}
-		jobs = append(jobs, func(l *lane) { s.attempt(l, a, t, func(*try) { s.pairs++ }) })
+		jobs = append(jobs, func(l *lane) { s.attempt(l, a, t, s.paired) })
 	}
 	return jobs
+}
+
+// paired counts a try with two victims, with mu held.
+func (s *sweep) paired(t *try) {
+	s.pairs.Tried++
+	if t.reached {
+		s.pairs.Reached++
+	} else {
+		s.pairs.Missed++
+	}
 }
 
 // How often a try is made again: because the victim does not come to its point, as where that depends on whether
@@ -241,7 +267,7 @@ func (s *sweep) attempt(l *lane, a *account, t *try, good func(*try)) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if t.mode == kill {
-			a.dropped++
+			a.Dropped++
 		} else {
 			a.unstopped++
 		}
@@ -258,7 +284,7 @@ func (s *sweep) judged(a *account, t *try, good func(*try)) {
 	s.violate(a, t, t.findings...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a.recovered += t.recovered
+	a.Recovered += t.recovered
 	if t.reached || t.mode >= pairKill {
 		good(t)
 	}
