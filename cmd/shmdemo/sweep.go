@@ -54,7 +54,7 @@ func (c *sweepCmd) Validate() error {
 	return nil
 }
 
-// opNames is a flag that names operations, each once.
+// opNames is a flag that names operations; one that is named twice is swept once.
 type opNames struct{ names []string }
 
 // UnmarshalText parses NAME,... It is called for each time that the flag is given.
@@ -65,9 +65,8 @@ func (o *opNames) UnmarshalText(text []byte) error {
 			return fmt.Errorf("an operation's name is empty in %q; there are %s", text, strings.Join(sweep.Names(), ", "))
 		case !slices.Contains(sweep.Names(), name):
 			return fmt.Errorf("there is no operation %q, but %s", name, strings.Join(sweep.Names(), ", "))
-		case !slices.Contains(o.names, name):
-			o.names = append(o.names, name)
 		}
+		o.names = append(o.names, name)
 	}
 	return nil
 }

@@ -88,16 +88,21 @@ func TestSweepUsage(t *testing.T) {
 	}
 }
 
-// Where ptrace is refused, the sweep says so once, what it needs, and no more.
+// Where ptrace is refused, or there is no tracer, the sweep says so once, what it needs, and no more.
 func TestSweepNotPermitted(t *testing.T) {
+	args := []string{"sweep", "--json", "--sample", "1", "--lanes", "2", "--seed", "1", "--ops", "send,poll"}
+	const heading = "shmdemo: seed 1, 2 operations, 2 lanes\n"
 	if runtime.GOARCH != "amd64" {
-		t.Skip("there is no tracer to be refused")
+		p := start(t, args...)
+		require.Equal(t, exitNotHere, p.wait())
+		require.Equal(t, heading+"shmdemo: tracer: only linux/amd64 is supported\n", p.stderr.String())
+		return
 	}
 	t.Setenv(envForbidden, program)
-	p := startWith(t, "/proc/self/exe", "sweep", "--json", "--sample", "1", "--lanes", "2", "--seed", "1", "--ops", "send,poll")
+	p := startWith(t, "/proc/self/exe", args...)
 	require.Equal(t, exitNotHere, p.wait())
 	require.Empty(t, p.stdout.String())
-	require.Equal(t, "shmdemo: seed 1, 2 operations, 2 lanes\n"+
+	require.Equal(t, heading+
 		"shmdemo: tracer: ptrace is not permitted here: it needs /proc/sys/kernel/yama/ptrace_scope 0 or 1 (or CAP_SYS_PTRACE), "+
 		"a seccomp filter that lets ptrace pass (docker: --cap-add SYS_PTRACE), and no other tracer\n", p.stderr.String())
 }
@@ -113,21 +118,22 @@ func TestSweepMutants(t *testing.T) {
 	// Those that the others resemble are run by default.
 	byDefault := []string{"commit-before-fill", "hint-before-header", "living-are-skipped", "commit-wakes-nobody", "no-second-look",
 		"release-before-copy", "attach-without-sweep", "magic-first", "path-before-content"}
-	mutants := map[string]struct{ ops, sample, function, what string }{
+	mutants := map[string]struct{ ops, flags, function, what string }{
 		"commit-before-fill":   {"send", "", "ring.", "torn"},
 		"commit-before-length": {"send", "", "ring.", "bytes"},
 		"void-after-commit":    {"claim-part", "", "ring.", "a message of"},
 		"hint-before-header":   {"claim-part", "", "ring.(*Producer).claim", "hint is ahead"},
-		"pad-by-store":         {"send-pad", "400", "ring.(*Producer).claim", "the neighbour"},
+		"pad-by-store":         {"send-pad", "--sample 400", "ring.(*Producer).claim", "the neighbour"},
 		"dead-are-kept":        {"send", "", "ring.(*Producer)", "no progress"},
 		"living-are-skipped":   {"send", "", "ring.(*Producer)", "taken away"},
 		"commit-wakes-nobody":  {"send-wake", "", "ring.", "a wake was lost"},
 		"abort-wakes-nobody":   {"abort-wake", "", "ring.", "a wake was lost"},
-		"no-second-look":       {"wait", "150", "ring.(*Consumer).", "falls asleep, though there are messages"},
+		"no-second-look":       {"wait", "--sample 150", "ring.(*Consumer).", "falls asleep, though there are messages"},
 		"release-before-copy":  {"poll", "", "", "delivered"},
-		"attach-without-sweep": {"attach", "12", "", "the others do not get on"},
+		"attach-without-sweep": {"attach", "--sample 12", "", "the others do not get on"},
 		"magic-first":          {"format", "", "ring.Format", "cannot be used"},
 		"path-before-content":  {"create", "", "", "never finished"},
+		"silent-are-forgotten": {"sender-start", "--sample 24 --no-pause", "", "no end of the pipe"},
 	}
 	patches, err := filepath.Glob("internal/sweep/testdata/mutants/*.patch")
 	require.NoError(t, err)
@@ -147,10 +153,7 @@ func TestSweepMutants(t *testing.T) {
 			}
 			t.Parallel() // they wait for what does not come
 			args := []string{"--ops", m.ops, "--pairs", "0", "--patience", "1s", "--give-up", "1", "--lanes", "1"}
-			if m.sample != "" {
-				args = append(args, "--sample", m.sample)
-			}
-			res, status := runSweep(t, buildMutant(t, patch), args...)
+			res, status := runSweep(t, buildMutant(t, patch), append(args, strings.Fields(m.flags)...)...)
 			require.Equal(t, exitViolation, status)
 			require.False(t, res.OK)
 			require.True(t, slices.ContainsFunc(res.Violations, func(v sweep.Violation) bool {
