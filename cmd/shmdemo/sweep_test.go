@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -85,6 +86,20 @@ func TestSweepUsage(t *testing.T) {
 		p := start(t, append([]string{"sweep"}, strings.Fields(args)...)...)
 		require.Equal(t, exitUsage, p.wait(), args)
 		require.Contains(t, p.stderr.String(), strings.TrimPrefix(strings.Fields(args)[0], "--"), args)
+	}
+}
+
+// The help explains every name in the JSON object that does not speak for itself.
+func TestSweepHelp(t *testing.T) {
+	p := start(t, "sweep", "--help")
+	require.Equal(t, exitOK, p.wait())
+	for _, v := range []any{sweep.Counts{}, sweep.Pairs{}, sweep.Result{}} {
+		for f := range reflect.TypeOf(v).Fields() {
+			name := f.Tag.Get("json")
+			if name != "seed" && name != "elapsed_ns" && name != "violations" {
+				require.Contains(t, p.stdout.String(), strconv.Quote(name))
+			}
+		}
 	}
 }
 

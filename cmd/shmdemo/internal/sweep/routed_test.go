@@ -49,7 +49,7 @@ func TestEndIsOwed(t *testing.T) {
 			r.cmd.Wait()
 			require.NoError(t, w.aftermath([]*role{r}))
 			if c.deaf {
-				patience = time.Second
+				patience = 100 * time.Millisecond
 			}
 			w.rest()()
 			if c.whether == "" {
