@@ -145,7 +145,7 @@ func (p Pairs) String() string {
 	if p.Missed == 0 {
 		return fmt.Sprintf("%d pairs", p.Reached)
 	}
-	return fmt.Sprintf("%d pairs, and %d that missed their points", p.Reached, p.Missed)
+	return fmt.Sprintf("%d pairs, %d missed", p.Reached, p.Missed)
 }
 
 // Of PairsFrom tries or more, both victims have to come to their points in a share of PairsLeast: else it is not pairs

@@ -34,7 +34,7 @@ func TestResult(t *testing.T) {
 		{name: "nothing recorded", counts: []Counts{whole, {}}},
 		{name: "ended early", counts: []Counts{{Points: 10, Sampled: 10, Tried: 4, Killed: 4}}, early: true, want: "FAILED: ended early, after 0s"},
 		{name: "given up", cfg: Config{GiveUp: 2}, counts: []Counts{whole}, bad: 2, complete: true, want: "FAILED: ended early"},
-		{name: "pairs", counts: []Counts{whole}, pairs: Pairs{Tried: 40, Reached: 30, Missed: 10}, ok: true, complete: true, want: "30 pairs, and 10 that missed"},
+		{name: "pairs", counts: []Counts{whole}, pairs: Pairs{Tried: 40, Reached: 30, Missed: 10}, ok: true, complete: true, want: "30 pairs, 10 missed"},
 		{name: "too few pairs", counts: []Counts{whole}, pairs: Pairs{Tried: 40, Reached: 29, Missed: 11}, complete: true,
 			want: "VIOLATION: pairs, 40 tries: both victims came to their points in 29 of them, and at least 30 are required"},
 		{name: "pairs too few to tell", counts: []Counts{whole}, pairs: Pairs{Tried: 39, Reached: 1, Missed: 38}, ok: true, complete: true},
