@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,6 +17,7 @@ import (
 	"github.com/shmrouter/shmrouter/shm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // onFiles runs a test on the kinds of memory that processes can share.
@@ -135,11 +138,15 @@ func TestProcessKilledUnderTheSleeper(t *testing.T) {
 	require.NoError(t, <-received)
 }
 
-// workSilentCommit commits without waking the consumer, as if it died between
-// the two.
+// workSilentCommit claims and commits when it is told to. It does not wake the
+// consumer, as if it died between its commit and the wake.
 func workSilentCommit(w *worker) error {
 	a, err := w.ring.Attach()
 	if err != nil {
+		return err
+	}
+	w.say("attached")
+	if _, err := w.wait(); err != nil {
 		return err
 	}
 	claim, err := a.NewProducer().TryClaim(6, 0)
@@ -159,20 +166,107 @@ func workSilentCommit(w *worker) error {
 	return err
 }
 
-// A producer killed between its commit and its wake: the message is there, and
-// the sleeper's time limit finds it.
+// sleeper is a consumer that takes one message, on a thread of its own, whose
+// sleep the death of a child does not end.
+type sleeper struct {
+	t    *testing.T
+	r    *ring.Ring
+	tid  int
+	took time.Duration // valid once got has delivered
+	got  chan string
+}
+
+func startSleeper(t *testing.T, r *ring.Ring) *sleeper {
+	t.Helper()
+	c := ringtest.Consume(t, r, ring.WithSpin(0))
+	s := &sleeper{t: t, r: r, got: make(chan string, 1)}
+	tid := make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var blocked, before unix.Sigset_t
+		blocked.Val[0] = 1 << (unix.SIGCHLD - 1)
+		if !assert.NoError(t, unix.PthreadSigmask(unix.SIG_BLOCK, &blocked, &before)) {
+			close(tid)
+			return
+		}
+		defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+		tid <- unix.Gettid()
+		began := shm.Now()
+		m := ringtest.Receive(t, c, 1)
+		s.took = time.Duration(shm.Now() - began)
+		s.got <- string(m[0].Data)
+	}()
+	s.tid = <-tid
+	return s
+}
+
+// sleeps tells whether it is in the kernel's hands, in the mode. The sleep word
+// alone says only that it is about to go there; a thread that was woken is runnable.
+func (s *sleeper) sleeps(mode int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", s.tid))
+	require.NoError(s.t, err)
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return s.r.SleepMode() == mode && state[0] == 'S'
+}
+
+func (s *sleeper) mustSleep(mode int) {
+	s.t.Helper()
+	ringtest.Until(s.t, "the consumer sleeps", func() bool { return s.sleeps(mode) })
+}
+
+// A producer killed between its commit and its wake leaves a message, and the
+// consumer asleep in front of it: the next one to send wakes it.
 func TestProcessKilledBeforeTheWake(t *testing.T) {
+	withoutTimeLimits(t)
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	p := ringtest.Producer(t, r)
 	w := start(t, r, "silent")
 	w.hear()
-	c := ringtest.Consume(t, r, ring.WithSpin(0))
+	c := startSleeper(t, r)
+	c.mustSleep(1)
+	w.tell("claim")
+	require.Equal(t, "claimed", w.hear())
 	w.tell("commit")
-	got := make(chan []ringtest.Message, 1)
-	go func() { got <- ringtest.Receive(t, c, 1) }()
 	require.Equal(t, "committed", w.hear())
 	w.kill()
-	m := <-got
-	assert.Equal(t, "silent", string(m[0].Data))
+	assert.True(t, c.sleeps(1), "it was woken")
+	require.Equal(t, ring.Commit, ring.StateOf(r.WordAt(0)))
+	require.NoError(t, p.TrySend(nil, 0))
+	assert.Equal(t, "silent", <-c.got)
+}
+
+// If nobody sends, the time limit of its sleep finds the message: of the idle
+// sleep in front of nothing, or of the short one behind the claim.
+func TestProcessKilledBeforeTheWakeAlone(t *testing.T) {
+	for _, sleep := range []struct {
+		where string
+		mode  int
+		least time.Duration
+	}{{"in front of nothing", 1, ring.IdleNap}, {"behind the claim", 2, 0}} {
+		t.Run(sleep.where, func(t *testing.T) {
+			r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+			w := start(t, r, "silent")
+			w.hear()
+			var c *sleeper
+			steps := []func(){
+				func() { c = startSleeper(t, r); c.mustSleep(sleep.mode) },
+				func() { w.tell("claim"); require.Equal(t, "claimed", w.hear()) },
+			}
+			if sleep.mode == 2 {
+				slices.Reverse(steps)
+			}
+			for _, step := range steps {
+				step()
+			}
+			w.tell("commit")
+			require.Equal(t, "committed", w.hear())
+			w.kill()
+			assert.Equal(t, "silent", <-c.got)
+			assert.GreaterOrEqual(t, c.took, sleep.least, "it did not sleep to the end")
+			t.Logf("received %v after the consumer began to wait", c.took)
+		})
+	}
 }
 
 // A stopped producer is alive: its claim is never skipped, and the consumer

@@ -83,6 +83,9 @@ func (c Claim) CommitSilently() bool {
 // Forget makes a producer search from head or the hint, as a new one would.
 func (p *Producer) Forget() { p.pos, p.seen, p.hinted = 0, 0, 0 }
 
+// IdleNap is how long an idle sleep lasts, if nobody ends it.
+var IdleNap = time.Duration(idleNap)
+
 // SetNaps changes the time limits of sleeps that a wake should end, so that a
 // lost wake shows as a standstill. It returns how to set them back.
 func SetNaps(d time.Duration) (reset func()) {

@@ -79,7 +79,7 @@ func workHistoryProducer(w *worker) error {
 	b := openBooks(w.ring, rules.entries)
 	p := a.NewProducer()
 	for round := b.awaitRound(0); round != overRound; round = b.awaitRound(round) {
-		if err := produceRound(b.writer(log), p, rules, round); err != nil {
+		if err := produceRound(b.writer(log, rules, round), p, rules, round); err != nil {
 			return err
 		}
 		b.ended(log).Store(round)
@@ -230,7 +230,7 @@ func workHistoryConsumer(w *worker) error {
 	defer c.Close()
 	ret := clock()
 	for round, first := b.awaitRound(0), true; round != overRound; round, first = b.awaitRound(round), false {
-		l := b.writer(log)
+		l := b.writer(log, rules, round)
 		if first {
 			l.note(opTakeOver, call, ret, 0, c.Position(), b.r.Head())
 		}

@@ -45,9 +45,9 @@ func recordHere(t testing.TB, r *ring.Ring, b *books, rules roundRules, round ui
 	logs := []int{len(producers)}
 	for i, p := range producers {
 		logs = append(logs, i)
-		senders.Go(func() { errs[i] = produceRound(b.writer(i), p, rules, round) })
+		senders.Go(func() { errs[i] = produceRound(b.writer(i, rules, round), p, rules, round) })
 	}
-	all.Go(func() { errs[len(producers)] = consumeRound(b.writer(len(producers)), c, rules, round) })
+	all.Go(func() { errs[len(producers)] = consumeRound(b.writer(len(producers), rules, round), c, rules, round) })
 	senders.Wait()
 	b.word(ctlLast).Store(round)
 	all.Wait()

@@ -178,9 +178,13 @@ type logbook struct {
 	*books
 	log, next int
 	number    uint64 // values so far
+	pauses    *rand.Rand
 }
 
-func (b *books) writer(log int) *logbook { return &logbook{books: b, log: log} }
+// writer is that of a log in a round.
+func (b *books) writer(log int, rules roundRules, round uint64) *logbook {
+	return &logbook{books: b, log: log, pauses: rules.random(maxLogs+log, round)}
+}
 
 // values takes n new values and returns the first.
 func (l *logbook) values(n uint64) uint64 {
@@ -220,7 +224,7 @@ func (l *logbook) note(kind opKind, call, ret int64, value, pos, head uint64) {
 // killed is met in the midst of an operation.
 func (l *logbook) pause() {
 	if n := l.word(ctlPace).Load(); n > 0 {
-		shm.Pause(rand.IntN(int(n)))
+		shm.Pause(l.pauses.IntN(int(n)))
 	}
 }
 

@@ -160,11 +160,12 @@ func TestOpenClaimsUnderTraffic(t *testing.T) {
 	ctx := ringtest.Context(t)
 	c := ringtest.Consume(t, r)
 	const senders, each = 4, 500
+	seeds := ringtest.Random(t)
 	var committed atomic.Int64
 	var all sync.WaitGroup
 	for i := range senders {
 		p := ringtest.Producer(t, r)
-		seed := uint64(i)
+		seed := seeds.Uint64()
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(seed, 2))
 			for range each {

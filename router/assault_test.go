@@ -3,11 +3,11 @@ package router
 import (
 	"errors"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
 )
@@ -83,7 +83,7 @@ func (h *honest) isBroken(r *Router) {
 
 // The same at any moment of a send or a poll, again and again.
 func TestFileIsCutOffUnderTraffic(t *testing.T) {
-	random := rand.New(rand.NewPCG(testSeed(t), 3))
+	random := ringtest.Random(t)
 	for range 6 {
 		t.Run("", func(t *testing.T) {
 			r, path, h := assaulted(t)

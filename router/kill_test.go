@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
@@ -36,6 +36,7 @@ func launchFlood(t testing.TB, r *Router, s *sender.Sender, size int) (*Worker, 
 // What was acknowledged is delivered, in order and untorn; then comes the end,
 // with pid and status; and a sender that lives notices nothing.
 func TestKillWhileSending(t *testing.T) {
+	random := ringtest.Random(t)
 	for _, size := range []int{8, 3000, 100_000} { // the last is cut into frames
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			guard(t)
@@ -52,7 +53,7 @@ func TestKillWhileSending(t *testing.T) {
 				}, func(err error) { ended <- err })
 				w, acks := launchFlood(t, r, s, size)
 				acked := 0
-				for range 1 + rand.IntN(200) {
+				for range 1 + random.IntN(200) {
 					if !acks.Scan() {
 						t.Fatal("no acknowledgement")
 					}

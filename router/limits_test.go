@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
@@ -369,7 +369,7 @@ func TestRubbishInFrames(t *testing.T) {
 	att, err := r.cur.Load().ring.Attach()
 	must(t, err)
 	p := att.NewProducer()
-	rng := rand.New(rand.NewPCG(1, 2))
+	rng := ringtest.Random(t)
 	var rubbish uint64
 	for i := range 3000 {
 		meta := rng.Uint64() & (1<<ring.MetaBits - 1)
@@ -421,12 +421,12 @@ func TestAnnouncedMemory(t *testing.T) {
 // router neither panics nor hangs.
 func TestRubbishInTheDirectory(t *testing.T) {
 	guard(t)
-	for round := range 5 {
+	rng := ringtest.Random(t)
+	for range 5 {
 		r := begin(t, WithMaxPipes(16))
 		n := r.cur.Load()
 		off, size := n.ring.User()
 		user := n.ring.Segment().Bytes()[off : off+size]
-		rng := rand.New(rand.NewPCG(3, uint64(round)))
 		stop := make(chan bool)
 		done := make(chan bool)
 		go func() {

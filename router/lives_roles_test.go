@@ -294,7 +294,7 @@ func (v *life) do(what string) error {
 		if s == nil {
 			return err
 		}
-		_, err = v.r.Launch(again("lives worker", workerArg(v.Dir, uint32(n), "")), s)
+		_, err = v.r.Launch(again("lives worker", workerArg(v.Dir, uint32(n), "", v.Seed)), s)
 		return err
 	case "close":
 		v.known.Range(func(id, _ any) bool { n = id.(uint64); return false })

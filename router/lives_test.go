@@ -238,7 +238,7 @@ func (r *round) hear(p *plan, life *exec.Cmd, line string) {
 // startWorker starts one that is not the router's child.
 func (r *round) startWorker(p *plan, life *exec.Cmd, serial uint32, token string) {
 	w := r.workers[serial]
-	w.cmd = command(r.t, "lives worker", workerArg(r.dir, serial, token))
+	w.cmd = command(r.t, "lives worker", workerArg(r.dir, serial, token, r.random.Uint64()))
 	w.cmd.Env = append(w.cmd.Env, sessionEnv+"="+r.session)
 	must(r.t, w.cmd.Start())
 	w.exited = make(chan error, 1)

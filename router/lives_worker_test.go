@@ -37,9 +37,10 @@ func diaryPath(dir string, serial uint32) string {
 	return filepath.Join(dir, fmt.Sprint("diary", serial))
 }
 
-// workerArg is a worker's role's; the token is empty for one that was launched.
-func workerArg(dir string, serial uint32, token string) string {
-	b, _ := json.Marshal(workerPlan{dir, serial, token, rand.Uint64()})
+// workerArg is a worker's role's; the token is empty for one that was launched. What it does is chance, by
+// seed and serial.
+func workerArg(dir string, serial uint32, token string, seed uint64) string {
+	b, _ := json.Marshal(workerPlan{dir, serial, token, seed})
 	return string(b)
 }
 

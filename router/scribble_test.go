@@ -10,12 +10,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
@@ -150,20 +150,8 @@ func sendUntilTold(string) error {
 	return nil
 }
 
-// testSeed is a new one, unless SHMROUTER_SEED is set.
-func testSeed(t *testing.T) uint64 {
-	seed := rand.Uint64()
-	if s := os.Getenv("SHMROUTER_SEED"); s != "" {
-		var err error
-		seed, err = strconv.ParseUint(s, 0, 64)
-		must(t, err)
-	}
-	t.Logf("SHMROUTER_SEED=%d", seed)
-	return seed
-}
-
 func TestScribbler(t *testing.T) {
-	seed := testSeed(t)
+	seed := ringtest.Random(t).Uint64()
 	for i, part := range scribbled {
 		t.Run(part.name, func(t *testing.T) {
 			guard(t)

@@ -3,11 +3,11 @@ package sweep
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -19,8 +19,9 @@ func TestOperations(t *testing.T) {
 			l := &lane{}
 			defer l.renew()
 			untraced(t, l, o, -1)
+			random := ringtest.Random(t)
 			for range 3 {
-				untraced(t, l, o, time.Duration(rand.Int64N(int64(100*time.Microsecond))))
+				untraced(t, l, o, time.Duration(random.Int64N(int64(100*time.Microsecond))))
 			}
 		})
 	}
