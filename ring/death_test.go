@@ -192,6 +192,7 @@ func startSleeper(t *testing.T, r *ring.Ring) *sleeper {
 		}
 		defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 		tid <- unix.Gettid()
+		defer close(s.got) // without a message where it waits in vain
 		began := shm.Now()
 		m := ringtest.Receive(t, c, 1)
 		s.took = time.Duration(shm.Now() - began)

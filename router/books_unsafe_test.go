@@ -110,10 +110,18 @@ type guestBook struct {
 	stage atomic.Uint32 // how far it has come, see guestNew
 	order atomic.Uint32 // from the test: 1 to go on
 
-	ctxAt  atomic.Int64 // when its context had ended
-	opAt   atomic.Int64 // when what it was doing had failed
+	dead atomic.Uint32 // from the test: the router has died, and the worker is there to learn it
+
+	ctx    notice // its context has ended
+	op     notice // what it was doing has failed
 	wrong  atomic.Uint32
 	reason [200]byte // what was wrong
+}
+
+// notice is when a worker learned something.
+type notice struct {
+	at     atomic.Int64 // shm.Now
+	passed atomic.Int64 // since dead was 1, of the worker's own time
 }
 
 const (

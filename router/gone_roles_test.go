@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/hosttest"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
 	"golang.org/x/sys/unix"
@@ -112,7 +113,13 @@ func (p guestPlan) book() string { return filepath.Join(p.Dir, "guest "+p.State)
 type guest struct {
 	*guestBook
 	s       *sender.Sender
-	watched bool // ctxAt will be noted
+	watched bool // its context's end will be noted
+	passed  func() time.Duration
+}
+
+func (g *guest) note(n *notice) {
+	n.passed.Store(int64(g.passed()))
+	n.at.Store(shm.Now())
 }
 
 func (g *guest) ready() { g.stage.Store(guestReady) }
@@ -175,7 +182,8 @@ func guestRole(arg string) error {
 	if err != nil {
 		return err
 	}
-	g := &guest{guestBook: book}
+	passed, _ := hosttest.OwnTime(func() bool { return book.dead.Load() == 1 })
+	g := &guest{guestBook: book, passed: passed}
 	g.pid.Store(int64(os.Getpid()))
 	if p.State == "not begun" {
 		g.ready()
@@ -190,7 +198,7 @@ func guestRole(arg string) error {
 			err = g.play(p.State)
 		}
 	}
-	g.opAt.Store(shm.Now())
+	g.note(&g.op)
 	if err := g.after(err); err != nil {
 		copy(g.reason[:], err.Error())
 		g.wrong.Store(1)
@@ -203,7 +211,7 @@ func guestRole(arg string) error {
 func (g *guest) play(state string) error {
 	if g.s != nil {
 		g.watched = true
-		context.AfterFunc(g.s.Context(), func() { g.ctxAt.Store(shm.Now()) })
+		context.AfterFunc(g.s.Context(), func() { g.note(&g.ctx) })
 	}
 	return guestStates[state](g)
 }
@@ -218,7 +226,7 @@ func (g *guest) after(err error) error {
 	}
 	ctx := g.s.Context()
 	<-ctx.Done()
-	for g.watched && g.ctxAt.Load() == 0 {
+	for g.watched && g.ctx.at.Load() == 0 {
 		time.Sleep(100 * time.Microsecond)
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, sender.ErrRouterGone) {

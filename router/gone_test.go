@@ -22,13 +22,18 @@ import (
 
 var hostDeaths = flag.Int("deaths", 3, "how many main processes TestRouterDies kills, half of them at random instants")
 
-// promisedNotice is the time in which workers learn of the router's death.
-const promisedNotice = 250 * time.Millisecond
+// The times in which workers learn of the router's death.
+const (
+	promisedNotice      = 250 * time.Millisecond
+	promisedBlindNotice = 2 * time.Second // of a process that has closed descriptors of this library
+)
 
 // The main process of routers on memory files is killed: workers learn it in time,
 // whatever they are doing, each of their sends fails, they leave in order, and
-// nothing of the memory is left. The promise is about a machine that gives them a
-// core; what a busy one adds does not fail the test, unless it is late each time.
+// nothing of the memory is left. Each time is judged, by the worker's own time from
+// when the kernel has done with the dead: the promise is about a machine that gives
+// them a processor, and a dozen processes on two do not get one whenever they want it.
+// By the clock, from the kill on, the times are only logged.
 func TestRouterDies(t *testing.T) {
 	guard(t)
 	random := ringtest.Random(t)
@@ -42,9 +47,6 @@ func TestRouterDies(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(took)) {
 		d := took[what]
 		slices.Sort(d)
-		if d[0] > promisedNotice {
-			t.Errorf("%s: at best %v after the death", what, d[0])
-		}
 		t.Logf("%-36s %d times: p50 %v, p99 %v, max %v", what, len(d), d[len(d)/2], d[(len(d)*99)/100], d[len(d)-1])
 	}
 }
@@ -128,6 +130,7 @@ func killHost(t *testing.T, took map[string][]time.Duration) {
 	lateFrom := shm.Now()
 	for state, b := range h.books {
 		if state != "stopped" {
+			b.dead.Store(1)
 			b.order.Store(1)
 		}
 	}
@@ -141,6 +144,7 @@ func killHost(t *testing.T, took map[string][]time.Duration) {
 		eventually(t, "one memory file is left, of the stopped worker", func() bool { memory.poll(); return memory.left == 1 })
 	}
 	continued := shm.Now()
+	stopped.dead.Store(1)
 	syscall.Kill(int(stopped.pid.Load()), syscall.SIGCONT)
 	h.settle()
 	eventually(t, "the memory is freed", func() bool { memory.poll(); return memory.left == 0 })
@@ -152,10 +156,15 @@ func killHost(t *testing.T, took map[string][]time.Duration) {
 		case late[state]:
 			since = lateFrom
 		}
-		if at := b.ctxAt.Load(); at != 0 {
-			took[state+": context"] = append(took[state+": context"], time.Duration(at-since))
+		for what, n := range map[string]*notice{state + ": context": &b.ctx, state + ": error": &b.op} {
+			if n.at.Load() == 0 {
+				continue // nobody has asked for the context
+			}
+			took[what] = append(took[what], time.Duration(n.at.Load()-since))
+			if passed := time.Duration(n.passed.Load()); passed > promisedNotice {
+				t.Errorf("%s: after %v of the worker's own time", what, passed)
+			}
 		}
-		took[state+": error"] = append(took[state+": error"], time.Duration(b.opAt.Load()-since))
 	}
 }
 
