@@ -145,13 +145,14 @@ func (c Claim) Bytes() []byte {
 	return c.bytes
 }
 
-// Commit sends all the claimed bytes. The error is ErrClaimDone if the claim has ended, a *StateError if
-// the Sender was stopped meanwhile, or one of Send's; in either case the message was not sent, and the claim
-// has ended.
+// Commit sends all the claimed bytes. The error is ErrClaimDone if the claim had ended before; and else, the
+// claim having ended now, a *StateError if the Sender was stopped meanwhile, ErrRouterGone, ring.ErrFenced, or
+// shm.ErrFault. The message was not sent then, except perhaps after shm.ErrFault: where somebody truncates
+// the segment's file, the fault may come just after the commit.
 func (c Claim) Commit() error { return c.CommitN(len(c.bytes)) }
 
 // CommitN sends the first n of the claimed bytes. If n is below 0 or more than were claimed, the error is
-// ErrTooLarge, and the claim stays open.
+// ErrTooLarge, nothing is sent, and the claim stays open. The other errors are those of Commit.
 func (c Claim) CommitN(n int) error {
 	if c.h == nil {
 		return ErrClaimDone

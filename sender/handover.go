@@ -204,12 +204,14 @@ func isScarcity(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
-// receive makes a Sender of each token, or of none.
+// receive makes a Sender of each token, or of none. In any case it closes the inherited descriptors of those
+// that it could make, except where the process lacks something, as the next call will need them. One of which
+// no Sender was made stays open: it may be somebody else's.
 func receive(tokens []wire.Token) (ss []*Sender, err error) {
-	ours := make(map[int]bool) // inherited descriptors seen to be what was handed over; the mappings have their own
+	ours := make(map[int]bool) // by token, seen to be what was handed over; the rings have duplicates
 	defer func() {
 		if isScarcity(err) {
-			return // they will be needed
+			return
 		}
 		for fd := range ours {
 			unix.Close(fd)

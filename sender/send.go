@@ -15,12 +15,13 @@ import (
 // together by the router. One such message of a process is on its way at a time, further ones wait, and small
 // ones pass between its frames. If ctx ends in the middle it is not delivered.
 //
-// The error is nil if the message is committed, and otherwise it will not be delivered: ctx's error, also if
-// it has ended before; a *StateError unless the Sender is open, or if it is stopped meanwhile; ErrTooLarge;
-// ErrRouterGone if the router was stopped, or has died, which is noticed within a quarter of a second, except
-// that where another router may go on (router.WithResume) there is no error before the ring is full;
-// ring.ErrCorrupt; ring.ErrFenced where somebody took the message's space away before it was committed; or
-// shm.ErrFault where somebody truncated the segment's file.
+// The error is nil if the message is committed, and otherwise, but for the last one here, it will not be
+// delivered: ctx's error, also if it has ended before; a *StateError unless the Sender is open, or if it is
+// stopped meanwhile; ErrTooLarge; ErrRouterGone if the router was stopped, or has died, which is noticed within
+// a quarter of a second, except that where another router may go on (router.WithResume) there is no error
+// before the ring is full; ring.ErrCorrupt; ring.ErrFenced where somebody took the message's space away before
+// it was committed; or shm.ErrFault where somebody truncated the segment's file, which may show just after the
+// commit.
 func (s *Sender) Send(ctx context.Context, b []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
