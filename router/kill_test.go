@@ -23,13 +23,10 @@ import (
 func launchFlood(t testing.TB, r *Router, s *sender.Sender, size int) (*Worker, *bufio.Scanner) {
 	t.Helper()
 	cmd := command(t, "flood", fmt.Sprint(size))
-	outR, outW, err := os.Pipe()
-	must(t, err)
-	cmd.Stdout = outW
+	outR, finish := listen(t, cmd)
 	w, err := r.Launch(cmd, s)
-	outW.Close()
+	finish()
 	must(t, err)
-	t.Cleanup(func() { outR.Close() })
 	return w, bufio.NewScanner(outR)
 }
 

@@ -29,11 +29,9 @@ func startLife(t testing.TB, session string, p plan) *testLife {
 	cmd.Env = append(cmd.Env, sessionEnv+"="+session, "GOMAXPROCS=2")
 	in, err := cmd.StdinPipe()
 	must(t, err)
-	outR, outW, err := os.Pipe()
-	must(t, err)
-	cmd.Stdout = outW
+	outR, finish := listen(t, cmd)
 	err = cmd.Start()
-	outW.Close()
+	finish()
 	must(t, err)
 	l := &testLife{cmd: cmd, in: in, out: outR, lines: make(chan string, 100)}
 	go func() {

@@ -121,17 +121,14 @@ func command(t testing.TB, role, arg string) *exec.Cmd {
 	used.mu.Lock()
 	used.roles[role] = true
 	used.mu.Unlock()
-	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, argEnv+"="+arg, "GOMAXPROCS=1",
-		"GORACE=atexit_sleep_ms=0") // under -race a process would otherwise take a second to exit
-	cmd.Stderr = os.Stderr
-	return cmd
+	return again(role, arg)
 }
 
 // again is the test binary as a worker, for roles that start others.
 func again(role, arg string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, argEnv+"="+arg, "GOMAXPROCS=1")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^$") // which another user may run, too
+	cmd.Env = append(os.Environ(), roleEnv+"="+role, argEnv+"="+arg, "GOMAXPROCS=1",
+		"GORACE=atexit_sleep_ms=0") // under -race a process would otherwise take a second to exit
 	cmd.Stderr = os.Stderr
 	return cmd
 }
@@ -463,23 +460,32 @@ func launch(t testing.TB, r *Router, senders ...*sender.Sender) *remote {
 	return p
 }
 
+// listen gives cmd a standard output that the test reads, also after the process has ended. finish is called
+// after the start.
+func listen(t testing.TB, cmd *exec.Cmd) (out *os.File, finish func()) {
+	t.Helper()
+	outR, outW, err := os.Pipe()
+	must(t, err)
+	cmd.Stdout = outW
+	t.Cleanup(func() { outR.Close() })
+	return outR, func() { outW.Close() }
+}
+
 // connect connects a puppet's strings. finish is called after the start.
 func connect(t testing.TB, cmd *exec.Cmd) (p *remote, finish func()) {
 	t.Helper()
 	inR, inW, err := os.Pipe()
 	must(t, err)
-	outR, outW, err := os.Pipe()
-	must(t, err)
-	cmd.Stdin, cmd.Stdout = inR, outW
+	outR, listening := listen(t, cmd)
+	cmd.Stdin = inR
 	p = &remote{t: t, in: json.NewEncoder(inW), out: bufio.NewScanner(outR)}
 	t.Cleanup(func() {
 		inW.Close() // the puppet ends
-		outR.Close()
 		if p.w != nil {
 			within(t, "worker ends", p.w.Done())
 		}
 	})
-	return p, func() { inR.Close(); outW.Close() }
+	return p, func() { inR.Close(); listening() }
 }
 
 // puppet is a worker that does what it reads.

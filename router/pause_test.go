@@ -151,13 +151,13 @@ func TestMainProcessStopped(t *testing.T) {
 		t.Helper()
 		inR, inW, err := os.Pipe()
 		must(t, err)
-		outR, outW, err := os.Pipe()
-		must(t, err)
-		cmd.Stdin, cmd.Stdout = inR, outW
-		must(t, cmd.Start())
+		outR, finish := listen(t, cmd)
+		cmd.Stdin = inR
+		err = cmd.Start()
 		inR.Close()
-		outW.Close()
-		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait(); outR.Close(); inW.Close() })
+		finish()
+		must(t, err)
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait(); inW.Close() })
 		return cmd, bufio.NewScanner(outR), inW
 	}
 	line := func(out *bufio.Scanner) string {

@@ -34,10 +34,7 @@ func TestResumeGoesOnCounting(t *testing.T) {
 		}
 		eventually(t, "released", func() bool { return r.Stats().Ring.Used == 0 })
 		must(t, r.Stop())
-		must(t, r.Start())
-		rcvs, err := r.Receivers()
-		must(t, err)
-		rcv = rcvs[0]
+		rcv = resume(t, r, rcv)[0]
 	}
 	must(t, s.Stop())
 	must(t, rcv.Close())
@@ -106,16 +103,11 @@ func TestResumeLearnsOfDeathsBehindALaterHolder(t *testing.T) {
 	within(t, "worker ends", killed.w.Done())
 	slotIsFree(t, path)
 	must(t, later.Start())
-	must(t, r.Start())
+	rcvs := resume(t, r, rcv1, rcv2)
 	if slots := r.Stats().Ring.Slots; len(slots) != 1 || slots[0].Instance != 2 {
 		t.Errorf("slots: %+v", slots)
 	}
-	rcvs, err := r.Receivers()
-	must(t, err)
-	if len(rcvs) != 2 || rcvs[0].ID() != rcv1.ID() || rcvs[1].ID() != rcv2.ID() {
-		t.Fatalf("receivers: %v", rcvs)
-	}
-	_, err = rcvs[0].Recv(background)
+	_, err := rcvs[0].Recv(background)
 	wantIs(t, "end", err, ErrPeerDied)
 	must(t, later.Send("alive"))
 	m, err := rcvs[1].Recv(background)
@@ -159,12 +151,7 @@ func TestResumeTellsAnEndAgain(t *testing.T) {
 	}
 	eventually(t, "released", func() bool { return r.Stats().Ring.Used == 0 })
 	must(t, r.Stop())
-	must(t, r.Start())
-	rcvs, err := r.Receivers()
-	must(t, err)
-	if len(rcvs) != 2 || rcvs[0].ID() != rcv1.ID() || rcvs[1].ID() != rcv2.ID() {
-		t.Fatalf("receivers: %v", rcvs)
-	}
+	rcvs := resume(t, r, rcv1, rcv2)
 	if _, err := rcvs[0].Recv(background); err != io.EOF {
 		t.Errorf("end: %v", err)
 	}

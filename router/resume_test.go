@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"github.com/shmrouter/shmrouter/ring"
@@ -80,13 +81,11 @@ func TestResumeAfterKill(t *testing.T) {
 func launchRouter(t *testing.T, path string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	cmd := command(t, "router", path)
-	outR, outW, err := os.Pipe()
+	outR, finish := listen(t, cmd)
+	err := cmd.Start()
+	finish()
 	must(t, err)
-	cmd.Stdout = outW
-	err = cmd.Start()
-	outW.Close()
-	must(t, err)
-	t.Cleanup(func() { outR.Close(); cmd.Process.Kill(); cmd.Wait() })
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	return cmd, bufio.NewScanner(outR)
 }
 
@@ -108,6 +107,19 @@ func TestResumeGivesUpNothingHeldBack(t *testing.T) {
 		t.Errorf("%d given up", got)
 	}
 	must(t, l.Stop())
+}
+
+// resume begins the next life of a router that has stopped, and returns its receivers: those of the pipes before.
+func resume(t testing.TB, r *Router, before ...*Receiver) []*Receiver {
+	t.Helper()
+	must(t, r.Start())
+	rcvs, err := r.Receivers()
+	must(t, err)
+	same := func(a, b *Receiver) bool { return a != b && a.ID() == b.ID() }
+	if !slices.EqualFunc(rcvs, before, same) {
+		t.Fatalf("receivers: %v, before %v", rcvs, before)
+	}
+	return rcvs
 }
 
 func TestResumeInProcess(t *testing.T) {
@@ -132,12 +144,7 @@ func TestResumeInProcess(t *testing.T) {
 		}
 		must(t, p.Send("while nobody is there"))
 
-		must(t, r.Start())
-		rcvs, err := r.Receivers()
-		must(t, err)
-		if len(rcvs) != 1 || rcvs[0].ID() != old.ID() || rcvs[0] == old {
-			t.Fatalf("receivers: %v", rcvs)
-		}
+		rcvs := resume(t, r, old)
 		s2, rcv2 := pipe(t, r)
 		if s2.ID() == s.ID() {
 			t.Error("an id is used again")
@@ -262,12 +269,7 @@ func TestResumeLearnsOfDeaths(t *testing.T) {
 	must(t, killed.w.Kill())
 	within(t, "worker ends", killed.w.Done())
 	must(t, clean.Stop())
-	must(t, r.Start())
-	rcvs, err := r.Receivers()
-	must(t, err)
-	if len(rcvs) != 2 || rcvs[0].ID() != rcv1.ID() || rcvs[1].ID() != rcv2.ID() {
-		t.Fatalf("receivers: %v", rcvs)
-	}
+	rcvs := resume(t, r, rcv1, rcv2)
 	n, last := 0, error(nil)
 	for _, err := range rcvs[0].Messages(background) {
 		if last = err; err == nil {
@@ -312,24 +314,16 @@ func TestResumeDoesNotMixPipes(t *testing.T) {
 		rcv.Handle(func(Message) {}, func(error) { ended = true })
 		stage.until(t, "end", func() bool { return ended })
 		must(t, rcv.Close())
-		var fresh uint64
+		before := []*Receiver{held}
 		if kept {
-			_, rcv := pipe(t, r)
-			fresh = rcv.ID()
+			_, fresh := pipe(t, r)
+			before = append(before, fresh)
 		}
 		must(t, r.Stop())
-		must(t, r.Start())
-		rcvs, err := r.Receivers()
-		must(t, err)
-		if want := map[bool]int{true: 2, false: 1}[kept]; len(rcvs) != want || rcvs[0].ID() != held.ID() {
-			t.Fatalf("%d receivers, want %d", len(rcvs), want)
-		}
+		rcvs := resume(t, r, before...)
 		if !kept {
-			_, rcv := pipe(t, r)
-			rcvs, fresh = append(rcvs, rcv), rcv.ID()
-		}
-		if rcvs[1].ID() != fresh {
-			t.Errorf("receiver %d, want %d", rcvs[1].ID(), fresh)
+			_, fresh := pipe(t, r)
+			rcvs = append(rcvs, fresh)
 		}
 		rcvs[1].Handle(func(m Message) { t.Errorf("the new pipe got %q", m.Data) }, func(err error) { t.Errorf("its end: %v", err) })
 		rcvs[0].Handle(func(Message) {}, nil)
@@ -355,14 +349,9 @@ func TestResumeTellsOfWorkersThatNeverAttached(t *testing.T) {
 	eventually(t, "the exit is noticed", func() bool { return r.Stats().Ends == 1 })
 	must(t, r.Stop())
 	for range 2 {
-		must(t, r.Start())
-		rcvs, err := r.Receivers()
-		must(t, err)
-		if len(rcvs) != 1 || rcvs[0].ID() != rcv.ID() {
-			t.Fatalf("receivers: %v", rcvs)
-		}
+		rcv = resume(t, r, rcv)[0]
 		ended := false
-		rcvs[0].Handle(func(m Message) { t.Errorf("got %q", m.Data) }, func(err error) {
+		rcv.Handle(func(m Message) { t.Errorf("got %q", m.Data) }, func(err error) {
 			ended = true
 			var died *PeerError
 			if !errors.As(err, &died) || died.Slot != -1 {
@@ -370,12 +359,8 @@ func TestResumeTellsOfWorkersThatNeverAttached(t *testing.T) {
 			}
 		})
 		stage.until(t, "end", func() bool { return ended })
-		rcv = rcvs[0]
 		must(t, r.Stop())
 	}
-	must(t, r.Start())
-	rcvs, err := r.Receivers()
-	must(t, err)
-	must(t, rcvs[0].Close())
+	must(t, resume(t, r, rcv)[0].Close())
 	eventually(t, "all indexes are free", func() bool { return r.Stats().Pipes == (PipeStats{}) })
 }

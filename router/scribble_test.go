@@ -255,11 +255,9 @@ func newHonest(t *testing.T, r *Router, n int) *honest {
 		cmd := command(t, "honest", "")
 		in, err := cmd.StdinPipe()
 		must(t, err)
-		out, outW, err := os.Pipe()
-		must(t, err)
-		cmd.Stdout = outW
+		out, finish := listen(t, cmd)
 		w, err := r.Launch(cmd, s)
-		outW.Close()
+		finish()
 		must(t, err)
 		t.Cleanup(func() {
 			w.Kill()
@@ -268,7 +266,6 @@ func newHonest(t *testing.T, r *Router, n int) *honest {
 		if line, _ := bufio.NewReader(out).ReadString('\n'); line != "started\n" {
 			t.Errorf("worker says %q", line)
 		}
-		out.Close()
 		h.workers, h.in = append(h.workers, w), append(h.in, in)
 		h.rcvs, h.ends = append(h.rcvs, rcv), append(h.ends, end)
 	}

@@ -23,7 +23,6 @@ import (
 func launchAs(t testing.TB, r *Router, role, arg string, attr *syscall.SysProcAttr, s ...*sender.Sender) *remote {
 	t.Helper()
 	cmd := command(t, role, arg)
-	cmd.Path = "/proc/self/exe" // which another uid may run, too
 	cmd.SysProcAttr = attr
 	p, finish := connect(t, cmd)
 	w, err := r.Launch(cmd, s...)
@@ -111,7 +110,7 @@ func TestWorkerWithoutLocks(t *testing.T) {
 				if os.Geteuid() != 0 {
 					t.Skip("needs root, to start a process as another user")
 				}
-				attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+				attr = hosttest.Nobody()
 			}
 			r := begin(t)
 			s, rcv := pipe(t, r)
@@ -176,12 +175,10 @@ func TestChildrenOutliveTheWorker(t *testing.T) {
 	r := begin(t)
 	s, rcv := pipe(t, r)
 	cmd := command(t, "family", "")
-	outR, outW, err := os.Pipe()
-	must(t, err)
-	defer outR.Close()
-	cmd.Stdout, cmd.Stderr = outW, outW
+	outR, finish := listen(t, cmd)
+	cmd.Stderr = cmd.Stdout
 	w, err := r.Launch(cmd, s)
-	outW.Close()
+	finish()
 	must(t, err)
 	var children []int
 	for lines := bufio.NewScanner(outR); lines.Scan() && lines.Text() != "done"; {
@@ -280,16 +277,11 @@ func blindWorker(string) error {
 func TestBlindWorkerLearnsOfTheRoutersDeath(t *testing.T) {
 	guard(t)
 	cmd := command(t, "blind main", "")
-	cmd.Path, cmd.Args[0] = "/proc/self/exe", "/proc/self/exe"
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}
-	outR, outW, err := os.Pipe()
+	cmd.SysProcAttr = hosttest.Unprivileged()
+	outR, finish := listen(t, cmd)
+	err := cmd.Start()
+	finish()
 	must(t, err)
-	defer outR.Close()
-	cmd.Stdout = outW
-	must(t, cmd.Start())
-	outW.Close()
 	defer cmd.Process.Kill()
 	lines := make(chan string, 3)
 	go func() {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/shmrouter/shmrouter/internal/hosttest"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -305,7 +306,7 @@ func TestOtherUser(t *testing.T) {
 	require.NoError(t, err)
 	defer named.Close()
 	_, files := handOver(t, newSegment(t, Memfd))
-	w := startWorker(t, "stranger", named.Path(), &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}, files...)
+	w := startWorker(t, "stranger", named.Path(), hosttest.Nobody(), files...)
 	require.Contains(t, w.expect("locks"), "belongs to another user")
 	w.finish()
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -200,10 +199,7 @@ func roleRefused() {
 
 // A directory without permission, for a user whom permissions bind.
 func TestDirectoryWithoutPermission(t *testing.T) {
-	var attr *syscall.SysProcAttr
-	if os.Geteuid() == 0 {
-		attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}
+	attr := hosttest.Unprivileged()
 	dir, err := os.MkdirTemp("", "shm-test-")
 	require.NoError(t, err)
 	defer os.RemoveAll(dir)

@@ -37,6 +37,19 @@ func Apart(t testing.TB, flags uintptr) *syscall.SysProcAttr {
 	return attr
 }
 
+// Nobody starts a process as a user without any privilege, which takes root.
+func Nobody() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+}
+
+// Unprivileged starts a process as a user whom permissions and limits bind: it is nil for one who is that already.
+func Unprivileged() *syscall.SysProcAttr {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return Nobody()
+}
+
 // Processor keeps the calling process, all of its threads and their children, on one processor of
 // those that it has.
 func Processor() error {
