@@ -23,6 +23,7 @@ const (
 type Violation struct {
 	Kind  Kind
 	Text  string
+	Stuck int // states that never drain
 	Trace []string
 }
 

@@ -68,7 +68,8 @@ const (
 // model is a configuration in exploration.
 type model struct {
 	Config
-	fault *Violation
+	fault     *Violation
+	successor state // the one that successors yields
 }
 
 func newModel(c Config) *model {

@@ -19,7 +19,7 @@
 //	consume.go   consume: deliver, step over, release
 //	roster.go    attach, sweep, leave, kill; the consumer's successor
 //	check.go     invariants, and what drained means
-//	store.go     the set of states seen
+//	store.go     the set of states seen, and those to be visited
 //	explore.go   every state, every step
 //	progress.go  from which states the end can still be reached; traces
 package model

@@ -29,11 +29,13 @@ func (r Result) String() string {
 type explorer struct {
 	m      *model
 	seen   *store
+	queue  queue // what is seen and not visited yet
 	parent []uint32
 	first  []uint32 // first[k] is where the progress edges of state k begin
 	edges  []uint32
 	events int
-	rests  []uint32
+	rests  int
+	drains []uint32 // the drained states
 }
 
 // Explore visits every state that the configuration can reach, up to limit states.
@@ -41,6 +43,7 @@ func Explore(c Config, limit int) Result {
 	x := &explorer{m: newModel(c), seen: newStore()}
 	s := x.m.begin()
 	x.seen.add(&s)
+	x.queue.push(&s)
 	x.parent = append(x.parent, 0)
 	complete := true
 	var k uint32
@@ -58,21 +61,23 @@ func Explore(c Config, limit int) Result {
 	case complete:
 		x.first = append(x.first, uint32(len(x.edges)))
 		r.Violation = x.progress()
-		r.Resting = len(x.rests)
+		r.Resting = x.rests
 	}
 	return r
 }
 
-// visit tries every step and every event in state k.
+// visit tries every step and every event in state k, the next in the queue.
 func (x *explorer) visit(k uint32) {
 	x.first = append(x.first, uint32(len(x.edges)))
+	s := x.queue.pop()
 	resting, timed := true, false
-	x.m.successors(x.seen.at(k), func(n *state, how transition) {
+	x.m.successors(s, func(n *state, how transition) {
 		if x.m.fault != nil {
 			return
 		}
 		id, fresh := x.seen.add(n)
 		if fresh {
+			x.queue.push(n)
 			x.parent = append(x.parent, k)
 			x.m.invariants(n)
 		}
@@ -84,8 +89,11 @@ func (x *explorer) visit(k uint32) {
 		resting = resting && how.kind == timeout
 		x.edges = append(x.edges, id)
 	})
-	if resting && timed && !x.m.drained(x.seen.at(k)) {
-		x.rests = append(x.rests, k)
+	switch {
+	case x.m.drained(s):
+		x.drains = append(x.drains, k)
+	case resting && timed:
+		x.rests++
 	}
 }
 
@@ -104,69 +112,72 @@ const (
 	event        // may happen, need not: never counted on for progress
 )
 
-// successors calls yield with each state that may follow s.
+// successors calls yield with each state that may follow s, in a place that the next one takes.
 func (m *model) successors(s *state, yield func(*state, transition)) {
+	n := &m.successor
 	for i := range m.Scripts {
 		pc := s.claimants[i].pc
-		n := *s
-		if !m.blocked(s, i) && m.stepClaimant(&n, i) {
-			yield(&n, transition{step, i, claimantSteps[pc]})
+		*n = *s
+		if !m.blocked(s, i) && m.stepClaimant(n, i) {
+			yield(n, transition{step, i, claimantSteps[pc]})
 		}
-		if n = *s; m.drainOne(&n, i) {
-			yield(&n, transition{step, i, access{"late", "store"}})
+		if *n = *s; m.drainOne(n, i) {
+			yield(n, transition{step, i, access{"late", "store"}})
 		}
 		if pc == pcAsleep {
 			m.asleep(s, i, yield)
 		}
 	}
 	pc := s.consumer.pc
-	n := *s
-	if m.stepConsumer(&n, 0) {
-		yield(&n, transition{step, -1, consumerSteps[pc]})
+	*n = *s
+	if m.stepConsumer(n, 0) {
+		yield(n, transition{step, -1, consumerSteps[pc]})
 	}
 	if pc == csRoomLook {
-		n = *s
-		m.stepConsumer(&n, 1)
-		yield(&n, transition{step, -1, consumerSteps[pc]})
+		*n = *s
+		m.stepConsumer(n, 1)
+		yield(n, transition{step, -1, consumerSteps[pc]})
 	}
-	if n = *s; pc == csLook && m.mayAsk(s) && m.stepConsumer(&n, 1) {
-		yield(&n, transition{step, -1, consumerSteps[pc]})
+	if *n = *s; pc == csLook && m.mayAsk(s) && m.stepConsumer(n, 1) {
+		yield(n, transition{step, -1, consumerSteps[pc]})
 	}
 	if pc == csAsleep && m.Timeouts {
-		n = *s
+		*n = *s
 		n.consumer.pc = csAwake
-		yield(&n, transition{timeout, -1, access{word: "timeout"}})
+		yield(n, transition{timeout, -1, access{word: "timeout"}})
 	}
 	if pc := s.asker.pc; pc != asIdle {
-		n = *s
-		m.stepAsker(&n)
-		yield(&n, transition{step, -2, askerSteps[pc]})
+		*n = *s
+		m.stepAsker(n)
+		yield(n, transition{step, -2, askerSteps[pc]})
 	}
 	if pc := s.reader.pc; pc != rdIdle {
-		n = *s
-		m.stepReader(&n)
-		yield(&n, transition{step, -3, readerSteps[pc]})
+		*n = *s
+		m.stepReader(n)
+		yield(n, transition{step, -3, readerSteps[pc]})
 	}
 	m.events(s, yield)
 }
 
 // asleep: what may end a wait for room, besides the consumer.
 func (m *model) asleep(s *state, i int, yield func(*state, transition)) {
+	n := &m.successor
 	if m.Timeouts {
-		n := *s
+		*n = *s
 		n.claimants[i].pc = pcAskTurn
-		yield(&n, transition{timeout, i, access{word: "timeout"}})
+		yield(n, transition{timeout, i, access{word: "timeout"}})
 	}
 	if m.message(s, i).Cancel {
-		n := *s
-		m.next(&n, i)
-		yield(&n, transition{event, i, access{word: "cancelled"}})
+		*n = *s
+		m.next(n, i)
+		yield(n, transition{event, i, access{word: "cancelled"}})
 	}
 }
 
 // events: kills, new processes, consumers' crashes, within the budget.
 func (m *model) events(s *state, yield func(*state, transition)) {
 	var seen uint8
+	n := &m.successor
 	for i := range m.Scripts {
 		slot := m.slot(i)
 		if seen>>slot&1 != 0 {
@@ -174,31 +185,31 @@ func (m *model) events(s *state, yield func(*state, transition)) {
 		}
 		seen |= 1 << slot
 		if s.kills < m.Kills && s.isLocked(slot) && m.unfinished(s, slot) {
-			n := *s
-			m.kill(&n, slot)
-			yield(&n, transition{event, i, access{word: "killed"}})
+			*n = *s
+			m.kill(n, slot)
+			yield(n, transition{event, i, access{word: "killed"}})
 		}
 		if s.rebirths < m.Rebirths && !s.isLocked(slot) && m.unfinished(s, slot) {
-			n := *s
-			m.rebirth(&n, slot)
-			yield(&n, transition{event, i, access{word: "new process locks the slot"}})
+			*n = *s
+			m.rebirth(n, slot)
+			yield(n, transition{event, i, access{word: "new process locks the slot"}})
 		}
 		if m.Names && s.reader.pc == rdIdle {
-			n := *s
+			*n = *s
 			n.reader = reader{pc: rdInstance, slot: slot}
-			yield(&n, transition{event, -3, access{word: "begins"}})
+			yield(n, transition{event, -3, access{word: "begins"}})
 		}
 		if s.asks < m.Asks && s.asker.pc == asIdle && s.consumer.pc < csTakeLoad {
-			n := *s
+			*n = *s
 			n.asks++
 			n.asker = asker{pc: asTurn, slot: slot}
-			yield(&n, transition{event, -2, access{word: "begins"}})
+			yield(n, transition{event, -2, access{word: "begins"}})
 		}
 	}
 	if s.crashes < m.Crashes {
-		n := *s
-		m.crash(&n)
-		yield(&n, transition{event, -1, access{word: "killed"}})
+		*n = *s
+		m.crash(n)
+		yield(n, transition{event, -1, access{word: "killed"}})
 	}
 }
 

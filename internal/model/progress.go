@@ -23,12 +23,9 @@ func (x *explorer) progress() *Violation {
 		}
 	}
 	reaches := make([]bool, n)
-	var work []uint32
-	for k := range n {
-		if x.m.drained(x.seen.at(k)) {
-			reaches[k] = true
-			work = append(work, k)
-		}
+	work := x.drains
+	for _, k := range work {
+		reaches[k] = true
 	}
 	for len(work) > 0 {
 		k := work[len(work)-1]
@@ -63,7 +60,7 @@ func (x *explorer) judge(reaches []bool) *Violation {
 	if stuck == 0 {
 		return nil
 	}
-	v := &Violation{Kind: Stuck, Trace: x.trace(uint32(worst))}
+	v := &Violation{Kind: Stuck, Stuck: stuck, Trace: x.trace(uint32(worst))}
 	if (x.m.Bell || x.m.Room) && !x.m.Timeouts && halted {
 		v.Kind = LostWake
 	}
@@ -71,36 +68,40 @@ func (x *explorer) judge(reaches []bool) *Violation {
 	return v
 }
 
-// trace tells the way from the beginning to state k, and what is tried there if that is what went wrong.
+// trace tells the way from the beginning to state k, and what is tried there if that is what went wrong. States are
+// not kept, so the way is gone once more.
 func (x *explorer) trace(k uint32) []string {
 	var path []uint32
 	for j := k; j != 0; j = x.parent[j] {
 		path = append(path, j)
 	}
 	fault := x.m.fault
+	x.m.fault = nil // with one, a step may end early
 	var lines []string
-	at := uint32(0)
+	at := x.m.begin()
 	for i := len(path) - 1; i >= 0; i-- {
-		lines = append(lines, x.name(at, path[i]))
-		at = path[i]
+		line, next := x.step(&at, path[i])
+		lines = append(lines, line)
+		at = next
 	}
 	if fault != nil {
-		s := x.seen.at(at)
-		lines = append(lines, x.m.faulty(s)...)
+		lines = append(lines, x.m.faulty(&at)...)
 	}
 	x.m.fault = fault
 	return lines
 }
 
-// name finds the transition that leads from one state to another.
-func (x *explorer) name(from, to uint32) string {
-	line := ""
-	x.m.successors(x.seen.at(from), func(n *state, how transition) {
-		if line == "" && *n == *x.seen.at(to) {
-			line = how.String() + "  ->  " + n.describe(x.m)
+// step finds the transition that leads from a state to the one numbered to.
+func (x *explorer) step(from *state, to uint32) (line string, next state) {
+	x.m.successors(from, func(n *state, how transition) {
+		if line != "" {
+			return
+		}
+		if id, _ := x.seen.add(n); id == to {
+			line, next = how.String()+"  ->  "+n.describe(x.m), *n
 		}
 	})
-	return line
+	return line, next
 }
 
 // faulty names the transitions from s that break something.
