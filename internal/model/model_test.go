@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-var largeBounds = flag.Bool("model.large", false, "explore the larger configurations too: minutes, and some gigabytes")
+var largeBounds = flag.Bool("model.large", false, "explore the larger configurations too: minutes, and 8 GB")
 
 // maxStates is where an exploration gives up; every configuration here ends below it.
-const maxStates = 30_000_000
+const maxStates = 50_000_000
 
 // configurations each leave something out, so that what they have can be explored to the end.
 var configurations = []Config{
@@ -56,14 +56,14 @@ var largeConfigurations = []Config{
 	{Name: "three claimants", Scripts: []Script{Sends(1, 2), Sends(2, 1), Sends(2)}, Kills: 2},
 	{Name: "four messages each", Scripts: []Script{Sends(1, 2, 1, 2), Sends(2, 1, 1, 2)}, Kills: 2},
 	{Name: "slots taken again, a consumer's crash", Scripts: []Script{Sends(1, 2), Sends(2, 1)}, Kills: 2, Rebirths: 2, Crashes: 1},
-	{Name: "two claimants on a slot, longer", Scripts: []Script{Sends(1), Sends(2), Sends(2, 1)}, Slots: []uint8{0, 0, 1}, Kills: 2, Rebirths: 1},
+	{Name: "two claimants on a slot, longer", Scripts: []Script{Sends(1), Sends(2, 1), Sends(2, 1)}, Slots: []uint8{0, 0, 1}, Kills: 2, Rebirths: 1},
 	{Name: "bell, longer, no timeouts", Bell: true, Scripts: []Script{Sends(1, 2, 1), Sends(2, 1)}},
 	{Name: "bell, three, no timeouts", Bell: true, Scripts: []Script{Sends(1), Sends(2), Sends(2)}},
 	{Name: "bell, longer, consumer's crash, no timeouts", Bell: true, Scripts: []Script{Sends(1, 2), Sends(2, 1)}, Crashes: 2},
 	{Name: "bell, kills, slot taken again, consumer's crash", Bell: true, Timeouts: true, Scripts: []Script{Sends(1, 2), Sends(2)}, Kills: 2, Rebirths: 1, Crashes: 1},
 	{Name: "room, three, one large, no timeouts", Room: true, Scripts: []Script{Sends(3), Sends(2), Sends(1)}},
 	{Name: "leaving with a claim open, kills", Scripts: []Script{Sends(1), {{Granules: 2, Claim: true}, {Granules: 1}}, Sends(2)}, Slots: []uint8{0, 0, 1}, Leave: true, Rebirths: 1, Kills: 1},
-	{Name: "three claimants on a slot", Scripts: []Script{Sends(1), Sends(2), Sends(1)}, Slots: []uint8{0, 0, 0}, Kills: 2, Rebirths: 2},
+	{Name: "three claimants on a slot", Scripts: []Script{Sends(1, 2), Sends(2), Sends(1, 1)}, Slots: []uint8{0, 0, 0}, Kills: 2, Rebirths: 2},
 	{Name: "seats read while they change hands, longer", Names: true, Leave: true, Scripts: []Script{Sends(1, 1), Sends(1)}, Kills: 2, Rebirths: 2},
 	{Name: "room, every frame takes the turn, kills, longer", Room: true, Timeouts: true, Large: 1, Scripts: []Script{Sends(1, 2), Sends(4)}, Kills: 1, Asks: 1},
 	{Name: "room, a closed attachment, three claimants, no timeouts", Room: true, Leave: true, Scripts: []Script{{{Granules: 1, Try: true}}, Sends(4), {{Granules: 2, Claim: true}}}, Slots: []uint8{0, 0, 1}},

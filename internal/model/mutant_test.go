@@ -43,6 +43,9 @@ func TestMutants(t *testing.T) {
 			r := Explore(mutant.Config, maxStates)
 			t.Log(r, time.Since(began).Round(time.Millisecond))
 			expect(t, r, mutant.want)
+			if r.Violation != nil {
+				compareFault(t, mutant.Mutant, r.Violation)
+			}
 		})
 	}
 }
