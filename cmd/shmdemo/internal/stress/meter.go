@@ -29,6 +29,7 @@ type meter struct {
 
 	stops   atomic.Int64 // stopped now
 	stopEnd atomic.Int64 // when the last stop was over
+	stalled atomic.Int64 // when the router last told of a living worker's claim in the way
 
 	listen   atomic.Bool  // pings are under way
 	braking  atomic.Bool  // a press is under way
@@ -83,7 +84,9 @@ func (m *meter) skip(e ring.SkipEvent) {
 // stall is the router's hook for a living worker's claim in the way. It is called
 // again each time the age has doubled, so the longest is a lower bound.
 func (m *meter) stall(e ring.StallEvent) {
-	inStop := m.stops.Load() > 0 || shm.Now()-int64(e.Age) < m.stopEnd.Load()
+	now := shm.Now()
+	m.stalled.Store(now)
+	inStop := m.stops.Load() > 0 || now-int64(e.Age) < m.stopEnd.Load()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	first := 0

@@ -91,7 +91,10 @@ func (m *meter) unseen() {
 func (m *meter) buried(who *member) {
 	killed, arrived := who.killedAt.Load(), who.lastAt.Load()
 	inStop := m.stops.Load() > 0 || killed < m.stopEnd.Load()
-	if killed == 0 || inStop {
+	// A living worker that was not given a processor in its claim kept everybody waiting, and the router
+	// has said so: its stalls are counted apart.
+	stalled := killed < m.stalled.Load()
+	if killed == 0 || inStop || stalled {
 		return
 	}
 	var excuse time.Duration
