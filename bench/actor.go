@@ -27,6 +27,7 @@ type setup struct {
 	Index    int // of the sender
 	Senders  int
 	CPU      int // processor to stay on, -1 for any
+	Dir      string
 	Files    []string
 }
 
@@ -53,6 +54,8 @@ type Order struct {
 	Wait   Wait
 	Rate   int // Walk: messages per second from each sender, 0 for as many as possible
 
+	Args json.RawMessage `json:",omitempty"` // of a Task
+
 	// Fault makes the first sender cheat with the message in the middle, to see
 	// that the harness finds out: drop, repeat, garble or stretch.
 	Fault string `json:",omitempty"`
@@ -69,6 +72,8 @@ type Report struct {
 	Mallocs     uint64   // of the process during the run
 	Switches    int64    // times it slept, likewise
 	CPU         int64    // processor time in ns, likewise
+
+	Figures map[string]float64 `json:",omitempty"` // of a Task
 }
 
 // Main makes this process an actor if it was started as one, and then does not
@@ -97,6 +102,7 @@ type actor struct {
 	in    map[string]inlet
 	out   map[string]outlet
 	walk  *sender.Sender // of a router's worker, from its first order on
+	post  *Post          // from the first Task on
 }
 
 func newActor(s setup) *actor {
@@ -155,7 +161,7 @@ func (a *actor) perform(o Order, ready func() error) (Report, error) {
 	case jobFloorPing, jobFloorEcho:
 		return a.doFloor(o, ready)
 	}
-	return Report{}, fmt.Errorf("bench: no such job: %q", o.Job)
+	return a.doTask(o, ready)
 }
 
 // inlet opens the receiving end from sender i, or on sender 0 that of the way

@@ -14,10 +14,22 @@ const (
 
 // CrewOptions say who is to be measured.
 type CrewOptions struct {
-	Senders  int   // processes, 1 to MaxSenders; 0 means 1
-	Pinned   bool  // senders on one processor, receiver on another
-	Capacity int64 // of each ring in bytes; 0 means the default
+	Senders  int    // processes, 1 to MaxSenders; 0 means 1
+	Pinned   bool   // senders on one processor, receiver on another
+	Place    Place  // where they are pinned otherwise
+	Capacity int64  // of each ring in bytes; 0 means the default
+	RingOnly bool   // no other transport between them: a crowd would need too many descriptors
+	Dir      string // for Tasks that need one
 }
+
+// Place says which of the two processors a pinned crew uses.
+type Place int
+
+const (
+	Apart     Place = iota // senders on one, receiver on the other
+	Together               // everybody on one
+	Alternate              // as Apart, but every second sender beside the receiver
+)
 
 // Crew is one receiving process and some that send, with all transports
 // between them. After an error it is of no further use, and has ended its
@@ -36,7 +48,7 @@ func StartCrew(o CrewOptions) (_ *Crew, err error) {
 	if o.Senders > MaxSenders {
 		return nil, fmt.Errorf("bench: %d senders are too many", o.Senders)
 	}
-	w, err := newWiring(o.Senders, o.Capacity)
+	w, err := newWiring(o)
 	if err != nil {
 		return nil, err
 	}
@@ -49,19 +61,25 @@ func StartCrew(o CrewOptions) (_ *Crew, err error) {
 	}()
 	far, near := twoCPUs()
 	place := func(cpu int) setup {
-		s := setup{Senders: o.Senders, CPU: -1}
+		s := setup{Senders: o.Senders, CPU: -1, Dir: o.Dir}
 		if o.Pinned {
 			s.CPU = cpu
 		}
 		return s
 	}
 	s := place(max(near, far))
+	if o.Place == Together {
+		s = place(far)
+	}
 	s.Receiver = true
 	if c.receiver, err = startProcess(s, w.receiver); err != nil {
 		return nil, err
 	}
 	for i, files := range w.senders {
 		s := place(far)
+		if o.Place == Alternate && i%2 == 1 {
+			s = place(max(near, far))
+		}
 		s.Index = i
 		p, err := startProcess(s, files)
 		if err != nil {
@@ -69,7 +87,7 @@ func StartCrew(o CrewOptions) (_ *Crew, err error) {
 		}
 		c.senders = append(c.senders, p)
 	}
-	if !o.Pinned && near >= 0 {
+	if (!o.Pinned || o.Place == Together) && near >= 0 {
 		// To move the crew's own threads for each floor would disturb what is
 		// measured next.
 		c.gauge, err = StartCrew(CrewOptions{Pinned: true})

@@ -29,7 +29,7 @@
 // neighbours carry it; floor_unsafe.go is the cache-line floor. actor.go is the
 // process at either end, perform.go what it can be ordered to do, pin.go keeps
 // it where it was put; process.go is an actor seen from outside, crew.go gives
-// orders and collects reports, compare.go runs pairs. walk.go is the whole way
-// from Sender to handler. host.go describes the machine, histogram.go condenses
+// orders and collects reports, compare.go runs pairs; task.go lets another
+// program add to it. walk.go is the whole way from Sender to handler. host.go describes the machine, histogram.go condenses
 // figures.
 package bench

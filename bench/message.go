@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/shmrouter/shmrouter/ring"
 )
 
 // A message of the benchmarks, MinSize bytes or more:
@@ -19,7 +21,7 @@ import (
 const MinSize = 16
 
 // MaxSenders bounds the number of sending processes in a Crew.
-const MaxSenders = 64
+const MaxSenders = ring.MaxSlots
 
 const numberBits = 48
 

@@ -60,14 +60,14 @@ type wiring struct {
 }
 
 // newWiring makes all links of a crew. On an error nothing stays open.
-func newWiring(senders int, capacity int64) (_ *wiring, err error) {
+func newWiring(o CrewOptions) (_ *wiring, err error) {
 	w := &wiring{receiver: map[string]*os.File{}}
 	defer func() {
 		if err != nil {
 			w.close()
 		}
 	}()
-	for range senders {
+	for range o.Senders {
 		w.senders = append(w.senders, map[string]*os.File{})
 	}
 	floor, err := shm.NewMemfd("bench-floor", int64(os.Getpagesize()), 0)
@@ -79,7 +79,7 @@ func newWiring(senders int, capacity int64) (_ *wiring, err error) {
 		return nil, err
 	}
 	for _, name := range []string{fileRingUp, fileRingDown} {
-		r, err := ring.New(ring.Options{Capacity: capacity})
+		r, err := ring.New(ring.Options{Capacity: o.Capacity})
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +88,10 @@ func newWiring(senders int, capacity int64) (_ *wiring, err error) {
 			return nil, err
 		}
 	}
-	for i := range senders {
+	for i := range o.Senders {
+		if o.RingOnly {
+			break
+		}
 		if err := w.connect(i); err != nil {
 			return nil, err
 		}
