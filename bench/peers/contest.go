@@ -94,10 +94,11 @@ const enoughNear = 9
 
 // limits say how long a contest goes on.
 type limits struct {
-	near   int // stop at so many near pairs
-	pairs  int // and at so many in all
-	each   time.Duration
-	verify uint64 // messages in the run that compares all content
+	near   int           // stop at so many near pairs
+	pairs  int           // and at so many in all
+	each   time.Duration // of a run, instead of the contest's own
+	crowd  float64       // part of their time for runs by the clock, 0 for all
+	verify uint64        // messages in the run that compares all content
 }
 
 // hold runs a contest to its end.
@@ -116,8 +117,8 @@ func (s *stage) hold(c contest, lim limits) (result, error) {
 	var n [2]uint64
 	specs := [2]spec{c.ours, c.theirs}
 	for i := range specs {
-		if lim.each > 0 {
-			specs[i].seconds = min(specs[i].seconds, 4*lim.each.Seconds())
+		if lim.crowd > 0 {
+			specs[i].seconds *= lim.crowd
 		}
 	}
 	for i, sp := range specs {

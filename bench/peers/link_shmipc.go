@@ -21,20 +21,24 @@ func init() {
 }
 
 const (
-	shmipcMemory = 256 << 20
-	shmipcQueue  = 65535
+	shmipcMemory   = 256 << 20 // of all sessions
+	shmipcLeast    = 16 << 20
+	shmipcQueue    = 65535
+	shmipcPatience = 20 * time.Second
 )
 
-func shmipcConfig(size int) *shmipc.Config {
+func shmipcConfig(size, senders int) *shmipc.Config {
 	c := shmipc.DefaultConfig()
+	c.InitializeTimeout = shmipcPatience
+	memory := max(uint32(shmipcMemory/senders), shmipcLeast)
 	c.LogOutput = io.Discard
 	c.MemMapType = shmipc.MemMapTypeMemFd
-	c.ShareMemoryBufferCap = shmipcMemory
+	c.ShareMemoryBufferCap = memory
 	slice := (uint32(size) + 256 + 63) &^ 63
 	c.BufferSliceSizes = []*shmipc.SizePercentPair{{Size: slice, Percent: 70}, {Size: 16 << 10, Percent: 20}, {Size: 64 << 10, Percent: 10}}
 	// Where the buffers run out before the queue does, a stream goes over to
 	// its socket for good.
-	c.QueueCap = min(shmipcQueue, shmipcMemory/2/(slice+64)) &^ 7
+	c.QueueCap = min(shmipcQueue, memory/2/(slice+64)) &^ 7
 	return c
 }
 
@@ -50,7 +54,7 @@ type shmipcLink struct {
 func openShmipc(p *bench.Post, e end) (link, error) {
 	path := filepath.Join(p.Dir, "shmipc-"+strconv.Itoa(e.size)+"-"+strconv.Itoa(e.sender))
 	l := &shmipcLink{ready: make(chan struct{}), size: e.size}
-	config := shmipcConfig(e.size)
+	config := shmipcConfig(e.size, p.Senders)
 	if p.Receiver {
 		ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 		if err != nil {

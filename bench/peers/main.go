@@ -65,7 +65,7 @@ func command(arguments []string) error {
 	o.limits = limits{near: enoughNear, pairs: o.pairs, verify: 20_000}
 	o.rounds = 7
 	if o.quick {
-		o.limits = limits{near: 3, pairs: 3, each: 20 * time.Millisecond, verify: 2000}
+		o.limits = limits{near: 3, pairs: 3, each: 20 * time.Millisecond, crowd: 0.2, verify: 2000}
 		o.rounds = 2
 	}
 	o.pictures = o.pictures || o.out != "" && o.rows == ""
@@ -141,7 +141,7 @@ func (o options) progress(l line, c contestReport) {
 	text := c.Skipped
 	for _, m := range c.Metrics {
 		s := m.States[0]
-		text += fmt.Sprintf("%s ×%.2f (%.2f–%.2f) %s / %s, %d %s  %s  ", keyNames[m.Key], s.Ratio.P50, s.Ratio.Min, s.Ratio.Max,
+		text += fmt.Sprintf("%s ×%.2f (%.2f–%.2f) %s / %s, %d %s  %s  ", m.name(), s.Ratio.P50, s.Ratio.Min, s.Ratio.Max,
 			figure(m.Key, s.Ours), figure(m.Key, s.Theirs), s.Ratio.N, s.State, m.verdict())
 	}
 	fmt.Fprintf(os.Stderr, "%s  %-12s %s: %s: %s\n", time.Now().Format(time.TimeOnly), c.ID, l.title, c.What, text)

@@ -142,7 +142,7 @@ func paced(what string, perSecond float64, wait string, p50, p50Goal, cpu, cpuGo
 // crowds compare the ring with itself at two producers.
 func crowds() line {
 	l := line{name: "3c", title: "many producers, against two"}
-	two := spec{kind: kindCrowd, via: "ring", senders: 2, seconds: 0.5}
+	two := spec{kind: kindCrowd, via: "ring", senders: 2, seconds: 1}
 	for _, n := range []int{8, 64, 255} {
 		s := two
 		s.senders = n

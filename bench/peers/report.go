@@ -122,7 +122,16 @@ func duration(ns float64) string {
 
 func spread(s bench.Spread) string { return fmt.Sprintf("**%.2f** (%.2f–%.2f)", s.P50, s.Min, s.Max) }
 
-var keyNames = map[string]string{"ns": "time", "p50": "p50", "p99": "p99", "cpu": "cpu", "share": "share"}
+// name is what is compared.
+func (m metricReport) name() string {
+	switch {
+	case m.Rate:
+		return "rate"
+	case m.Key == "ns":
+		return "time"
+	}
+	return m.Key
+}
 
 // write prints the tables and what belongs to them.
 func (r report) write(w io.Writer) {
@@ -165,7 +174,7 @@ func (r report) writeRings(w io.Writer) {
 func (m metricReport) writeRow(w io.Writer, what string) {
 	verdict := m.verdict()
 	for i, s := range m.States {
-		key, must, goal := keyNames[m.Key], m.bound(m.Must), m.bound(m.Goal)
+		key, must, goal := m.name(), m.bound(m.Must), m.bound(m.Goal)
 		if i > 0 {
 			what, key, must, goal, verdict = "", "", "", "", ""
 		}

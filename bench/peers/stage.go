@@ -78,6 +78,10 @@ func (s *stage) clear(needed []spec) {
 	}
 }
 
+// crowdWarm is how long a crowd sends before it is measured, in seconds: all
+// attach in it.
+const crowdWarm = 0.1
+
 // errSkipped is why a side cannot be measured here.
 var errSkipped = errors.New("skipped")
 
@@ -136,7 +140,10 @@ func enough(sd side, sp spec, each time.Duration) (uint64, error) {
 		_, err := sd.run(claimsAtOnce, false)
 		return claimsAtOnce, err
 	case kindCrowd:
-		return 1, nil
+		warm := *sd.(*crewSide)
+		warm.seconds = crowdWarm
+		_, err := warm.run(1, false)
+		return 1, err
 	}
 	for n := uint64(64); ; {
 		start := time.Now()

@@ -165,12 +165,17 @@ func send(p *bench.Post, a args) (rep bench.Report, err error) {
 	return rep, err
 }
 
+// stamp makes b the next message.
+func stamp(b []byte, from int, number uint64, a args) {
+	put(b, from, number)
+	if a.Verify {
+		bench.Fill(b)
+	}
+}
+
 func sendAll(l link, b []byte, from int, n uint64, a args) error {
 	for i := range n {
-		put(b, from, i)
-		if a.Verify {
-			bench.Fill(b)
-		}
+		stamp(b, from, i, a)
 		if err := l.send(b); err != nil {
 			return err
 		}
@@ -182,10 +187,7 @@ func sendBatches(l link, msgs [][]byte, from int, n uint64, a args) error {
 	for i := uint64(0); i < n; {
 		k := min(uint64(len(msgs)), n-i)
 		for _, b := range msgs[:k] {
-			put(b, from, i)
-			if a.Verify {
-				bench.Fill(b)
-			}
+			stamp(b, from, i, a)
 			i++
 		}
 		if err := l.sendBatch(msgs[:k]); err != nil {
@@ -243,10 +245,7 @@ func ping(p *bench.Post, a args) (rep bench.Report, err error) {
 	start := shm.Now()
 	rep.First = start
 	for i := range a.N {
-		put(b, 0, i)
-		if a.Verify {
-			bench.Fill(b)
-		}
+		stamp(b, 0, i, a)
 		if err := l.send(b); err != nil {
 			return rep, err
 		}
@@ -277,10 +276,7 @@ func echo(p *bench.Post, a args) (rep bench.Report, err error) {
 		if err := l.receive(1, s); err != nil {
 			return rep, fmt.Errorf("question %d: %w", i, err)
 		}
-		put(b, 0, i)
-		if a.Verify {
-			bench.Fill(b)
-		}
+		stamp(b, 0, i, a)
 		if err := l.send(b); err != nil {
 			return rep, err
 		}

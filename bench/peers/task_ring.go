@@ -38,7 +38,7 @@ func claims(p *bench.Post, a args) (rep bench.Report, err error) {
 	}
 	rep.First = shm.Now()
 	for i := range n {
-		put(b, p.Index, i)
+		stamp(b, p.Index, i, a)
 		if err := l.p.TrySend(b, 0); err != nil {
 			return rep, err
 		}
@@ -64,7 +64,7 @@ func burst(p *bench.Post, a args) (rep bench.Report, err error) {
 	for i := uint64(0); i < a.N; {
 		start := shm.Now()
 		for range burstLength {
-			put(b, 0, i)
+			stamp(b, 0, i, a)
 			if err := l.send(b); err != nil {
 				return rep, err
 			}

@@ -1,0 +1,319 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shmrouter/shmrouter/bench"
+)
+
+func TestMain(m *testing.M) {
+	addPeer(&peer{name: "cheat", title: "cheat", open: openCheat})
+	registerTasks()
+	bench.Main()
+	os.Exit(m.Run())
+}
+
+func newTestStage(t *testing.T) *stage {
+	s, err := newStage()
+	require.NoError(t, err)
+	t.Cleanup(s.close)
+	return s
+}
+
+// TestEachPeerDelivers: what was sent arrives, all of it, whole, in order, both
+// ways, from one sender and from several.
+func TestEachPeerDelivers(t *testing.T) {
+	for _, name := range peerNames() {
+		if name == "cheat" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			s := newTestStage(t)
+			for _, sp := range []spec{
+				{kind: kindStream, size: 64},
+				{kind: kindStream, size: 5000},
+				{kind: kindStream, size: 64, batch: 32},
+				{kind: kindTrip, size: 64},
+				{kind: kindPaced, rate: 1e4},
+				{kind: kindStream, size: 200, senders: 3},
+			} {
+				sp.via = name
+				sp = sp.withDefaults()
+				sd, err := s.side(sp)
+				require.NoError(t, err)
+				for _, verify := range []bool{true, false} {
+					n := uint64(203)
+					if sp.kind == kindTrip {
+						n = 50
+					}
+					m, err := sd.run(n, verify)
+					require.NoError(t, err, "%+v", sp)
+					require.Positive(t, m["ns"], "%+v", sp)
+				}
+			}
+		})
+	}
+}
+
+// TestRingTasks are those that have one half of the ring each.
+func TestRingTasks(t *testing.T) {
+	s := newTestStage(t)
+	for _, sp := range []spec{
+		{kind: kindClaims, senders: 2, place: bench.Alternate},
+		{kind: kindBurst},
+		{kind: kindCrowd, senders: 5, seconds: 0.02},
+		{kind: kindTrip, wait: waitThrift, place: bench.Together},
+		{kind: kindPaced, wait: waitLatency, rate: 1e3},
+	} {
+		sp.via = "ring"
+		sp = sp.withDefaults()
+		sd, err := s.side(sp)
+		require.NoError(t, err)
+		for _, verify := range []bool{true, false} {
+			m, err := sd.run(20, verify && sp.kind != kindCrowd)
+			require.NoError(t, err, "%+v", sp)
+			require.Positive(t, m["ns"], "%+v", sp)
+		}
+	}
+}
+
+func TestCPrograms(t *testing.T) {
+	s := newTestStage(t)
+	if s.noC != nil {
+		t.Skip(s.noC)
+	}
+	for _, via := range []string{agrona, slots} {
+		for _, sp := range []spec{
+			{kind: kindStream, gather: true},
+			{kind: kindStream, senders: 3},
+			{kind: kindTrip},
+			{kind: kindTrip, asleep: true},
+			{kind: kindTrip, asleep: true, place: bench.Together},
+			{kind: kindClaims, senders: 2},
+			{kind: kindBurst},
+		} {
+			runC(t, s, via, sp)
+		}
+	}
+	for _, job := range []string{"lines", "record", "futex", "unix", "pipe"} {
+		runC(t, s, floors, spec{kind: kindTrip, cjob: job})
+	}
+	t.Run("fails", func(t *testing.T) {
+		_, err := s.built.run("agrona", "nonsense", nil)
+		require.ErrorContains(t, err, "no such job")
+	})
+}
+
+func runC(t *testing.T, s *stage, via string, sp spec) {
+	sp.via = via
+	sp = sp.withDefaults()
+	sd, err := s.side(sp)
+	require.NoError(t, err)
+	for _, verify := range []bool{true, false} {
+		m, err := sd.run(64, verify)
+		require.NoError(t, err, "%+v", sp)
+		require.Positive(t, m["ns"], "%+v", sp)
+	}
+}
+
+// A cheat is a unix socket that does something else with the message in the
+// middle: what it does is in the size, which every test chooses.
+type cheat struct {
+	link
+	size int
+	sent int
+}
+
+const (
+	cheatAt = 20
+
+	cheatDrops   = 101
+	cheatRepeats = 102
+	cheatGarbles = 103
+	cheatCuts    = 104
+	cheatSwaps   = 105
+)
+
+func openCheat(p *bench.Post, e end) (link, error) {
+	l, err := openUnix(p, e)
+	return &cheat{link: l, size: e.size}, err
+}
+
+func (c *cheat) send(b []byte) error {
+	if c.sent++; c.sent != cheatAt {
+		return c.link.send(b)
+	}
+	switch c.size {
+	case cheatDrops:
+		return nil
+	case cheatRepeats:
+		return errors.Join(c.link.send(b), c.link.send(b))
+	case cheatGarbles:
+		b = bytes.Clone(b)
+		b[50] ^= 4
+	case cheatCuts:
+		b = b[:len(b)-1]
+	case cheatSwaps:
+		later := bytes.Clone(b)
+		put(later, 0, cheatAt)
+		put(b, 0, cheatAt-1)
+		return errors.Join(c.link.send(later), c.link.send(b))
+	}
+	return c.link.send(b)
+}
+
+// TestCheatsAreFound: a peer that loses, doubles, changes, cuts or reorders
+// messages ends the contest.
+func TestCheatsAreFound(t *testing.T) {
+	for _, size := range []int{cheatDrops, cheatRepeats, cheatGarbles, cheatCuts, cheatSwaps} {
+		for _, verify := range []bool{true, false} {
+			if size == cheatGarbles && !verify {
+				continue // content is compared in a run of its own
+			}
+			s := newTestStage(t)
+			sd, err := s.side(spec{kind: kindStream, via: "cheat", size: size}.withDefaults())
+			require.NoError(t, err)
+			_, err = sd.run(40, verify)
+			require.ErrorIs(t, err, bench.ErrBadMessage, "%d %v", size, verify)
+		}
+	}
+}
+
+func TestSequence(t *testing.T) {
+	b := make([]byte, 64)
+	put(b, 0, 0)
+	one := newSequence(args{Size: 64}, 1)
+	require.NoError(t, one.check(b))
+	require.ErrorIs(t, one.check(b), bench.ErrBadMessage)
+	require.ErrorIs(t, one.check(b[:63]), bench.ErrBadMessage)
+	require.NoError(t, one.complete(1))
+	require.ErrorIs(t, one.complete(2), bench.ErrBadMessage)
+
+	two := newSequence(args{Size: 64}, 2)
+	require.NoError(t, two.check(b))
+	put(b, 1, 0)
+	require.NoError(t, two.check(b))
+	put(b, 2, 0)
+	require.ErrorIs(t, two.check(b), bench.ErrBadMessage)
+	require.NoError(t, two.complete(2))
+	require.ErrorIs(t, two.complete(3), bench.ErrBadMessage)
+}
+
+func TestStates(t *testing.T) {
+	for want, floors := range map[string][3]float64{
+		stateNear: {90, 120, 249}, stateFar: {250, 300, 999}, stateSameCore: {50, 70, 89}, stateMixed: {120, 120, 300}, stateSingle: {},
+	} {
+		require.Equal(t, want, pair{Floor: floors}.state())
+	}
+	m := metric{key: "ns", rate: true}
+	r := result{}
+	for range enoughNear {
+		r.pairs = append(r.pairs,
+			pair{measure{"ns": 1}, measure{"ns": 2}, [3]float64{100, 100, 100}},
+			pair{measure{"ns": 1}, measure{"ns": 3}, [3]float64{300, 300, 300}})
+	}
+	all := r.summaries(m, enoughNear)
+	require.Len(t, all, 1, "near pairs stand for the whole")
+	require.Equal(t, 2.0, all[0].Ratio.P50)
+	all = r.summaries(m, enoughNear+1)
+	require.Len(t, all, 2, "too few are near")
+}
+
+func TestVerdict(t *testing.T) {
+	at := func(m metricReport, ratio float64) string {
+		m.States = []summary{{Ratio: bench.Spread{N: 1, P50: ratio}}}
+		return m.verdict()
+	}
+	more, less := metricReport{Rate: true, Must: 0.9, Goal: 1.1}, metricReport{Must: 1.2, Goal: 1}
+	require.Equal(t, "goal", at(more, 1.2))
+	require.Equal(t, "must", at(more, 1))
+	require.Equal(t, "**missed by 50 %**", at(more, 0.45))
+	require.Equal(t, "goal", at(less, 0.9))
+	require.Equal(t, "must", at(less, 1.1))
+	require.Equal(t, "**missed by 100 %**", at(less, 2.4))
+	require.Equal(t, "", at(metricReport{}, 1))
+}
+
+// TestCommand runs everything once, as small as it can be, and reads what it
+// writes.
+func TestCommand(t *testing.T) {
+	dir := t.TempDir()
+	o := options{
+		out: dir, pictures: true, rounds: 1,
+		limits: limits{near: 1, pairs: 1, each: 2 * time.Millisecond, crowd: 0.004, verify: 100},
+	}
+	stdout := os.Stdout
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	os.Stdout = write
+	o.json = true
+	printed := make(chan []byte)
+	go func() {
+		b, _ := io.ReadAll(read)
+		printed <- b
+	}()
+	err = o.run([]string{"-test"})
+	os.Stdout = stdout
+	write.Close()
+	text := <-printed
+	require.NoError(t, err)
+
+	var rep report
+	require.NoError(t, json.Unmarshal(text, &rep))
+	contests := 0
+	for _, l := range rep.Lines {
+		for _, c := range l.Contests {
+			contests++
+			if c.Skipped == "" {
+				require.NotEmpty(t, c.Metrics, c.ID)
+				require.Len(t, c.Pairs, 1, c.ID)
+			}
+		}
+	}
+	require.Greater(t, contests, 70)
+	page, err := os.ReadFile(filepath.Join(dir, pageName))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "shmipc-go")
+	require.NotContains(t, string(page), "NaN")
+	pictures, err := filepath.Glob(filepath.Join(dir, pictureName, "*.svg"))
+	require.NoError(t, err)
+	require.Len(t, pictures, 5)
+	for _, path := range pictures {
+		require.Contains(t, string(page), fmt.Sprintf("(%s/%s)", pictureName, filepath.Base(path)))
+		svg, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.NotContains(t, string(svg), "NaN", path)
+		for dec := xml.NewDecoder(bytes.NewReader(svg)); ; {
+			_, err := dec.Token()
+			if err == io.EOF {
+				break
+			}
+			require.NoError(t, err, path)
+		}
+	}
+}
+
+func TestChoosing(t *testing.T) {
+	require.Len(t, plan("1,4b/2,unix"), 3)
+	require.Empty(t, plan("nonsense"))
+	all := map[string]bool{}
+	for _, l := range plan("") {
+		for _, c := range l.contests {
+			require.False(t, all[c.id], "two are called %s", c.id)
+			all[c.id] = true
+		}
+	}
+	require.Error(t, command([]string{"-rows", "nonsense"}))
+	require.Error(t, command([]string{"surplus"}))
+}
