@@ -14,7 +14,7 @@ const channelLength = 1024
 
 type message[R any] struct {
 	number uint64
-	rest   R
+	_      R
 }
 
 // channelSide runs where it is asked: the processes of the other side sleep.

@@ -132,7 +132,7 @@ func rings() []line {
 func paced(what string, perSecond float64, wait string, p50, p50Goal, cpu, cpuGoal float64) contest {
 	c := against(what, spec{kind: kindPaced, via: "ring", wait: wait, rate: perSecond}, "unix",
 		[]metric{{key: "p50", must: p50, goal: p50Goal}, {key: "cpu", must: cpu, goal: cpuGoal}})
-	c.each = pacedTime
+	c.each, c.pairs = pacedTime, peerPairs
 	if perSecond <= 1e3 {
 		c.each = slowTime
 	}

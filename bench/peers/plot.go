@@ -54,7 +54,7 @@ func (c *canvas) end() []byte {
 	return []byte(c.String())
 }
 
-// logAxis covers all values with whole decades.
+// logAxis is from 1, 2 or 5 times a power of ten to another.
 type logAxis struct{ low, high, from, to float64 }
 
 func newLogAxis(values []float64, from, to float64) logAxis {
@@ -67,23 +67,39 @@ func newLogAxis(values []float64, from, to float64) logAxis {
 	if low > high {
 		low, high = 1, 10
 	}
-	a := logAxis{math.Floor(math.Log10(low)), math.Ceil(math.Log10(high)), from, to}
+	a := logAxis{steps(low, -1), steps(high, 1), from, to}
 	if a.low == a.high {
-		a.high++
+		a.high *= 10
 	}
 	return a
 }
 
 func (a logAxis) at(v float64) float64 {
-	l := math.Log10(max(v, math.Pow(10, a.low)))
-	return a.from + (l-a.low)/(a.high-a.low)*(a.to-a.from)
+	return a.from + math.Log(max(v, a.low)/a.low)/math.Log(a.high/a.low)*(a.to-a.from)
 }
 
 func (a logAxis) ticks() (ticks []float64) {
-	for d := a.low; d <= a.high; d++ {
+	for d := math.Ceil(math.Log10(a.low)); d <= math.Floor(math.Log10(a.high)); d++ {
 		ticks = append(ticks, math.Pow(10, d))
 	}
+	if len(ticks) < 2 {
+		ticks = append(ticks, a.low, a.high)
+	}
 	return ticks
+}
+
+// steps rounds to 1, 2 or 5 times a power of ten, up or down.
+func steps(v float64, way int) float64 {
+	decade := math.Pow(10, math.Floor(math.Log10(v)))
+	all := []float64{1, 2, 5, 10}
+	for i := range all {
+		if s := decade * all[i]; way > 0 && s >= v {
+			return s
+		} else if s := decade * all[len(all)-1-i]; way < 0 && s <= v {
+			return s
+		}
+	}
+	return v
 }
 
 // bySeries groups points, in the survey's order.

@@ -97,6 +97,7 @@ func (s *crewSide) run(n uint64, verify bool) (measure, error) {
 }
 
 func (s *crewSide) stream(a args) (measure, error) {
+	a.At = s.together()
 	got, sent, err := s.crew.Perform(taskReceive, taskSend, s.senders, a)
 	if err != nil {
 		return nil, err
@@ -108,12 +109,12 @@ func (s *crewSide) stream(a args) (measure, error) {
 	return measure{"ns": float64(got.Last-first) / float64(a.N)}, nil
 }
 
-// paced sends at a rate. What the sender's loop takes by itself, measured right
-// before, is not counted.
+// paced sends at a rate. What the sender's loop takes by itself, and an order by
+// itself, measured right before, is not counted.
 func (s *crewSide) paced(a args) (measure, error) {
 	mute := a
 	mute.Mute = true
-	_, alone, err := s.crew.Perform(taskIdle, taskSend, 1, mute)
+	quiet, alone, err := s.crew.Perform(taskIdle, taskSend, 1, mute)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +124,7 @@ func (s *crewSide) paced(a args) (measure, error) {
 	}
 	took := float64(sent[0].Last - sent[0].First)
 	m := measure{
-		"cpu":    float64(got.CPU+sent[0].CPU-alone[0].CPU) / took,
+		"cpu":    float64(got.CPU+sent[0].CPU-quiet.CPU-alone[0].CPU) / took,
 		"pacing": float64(alone[0].CPU) / float64(alone[0].Last-alone[0].First),
 		"ns":     took / float64(a.N),
 	}
@@ -131,11 +132,23 @@ func (s *crewSide) paced(a args) (measure, error) {
 	return m, nil
 }
 
-const together = 20 * time.Millisecond // time for all senders to be there
+// together is an instant by which all senders have got their orders: from the
+// first one's start to the last one's a run would not be what it says.
+func (s *crewSide) together() int64 {
+	if s.senders == 1 {
+		return 0
+	}
+	return shm.Now() + int64(toBeThere) + int64(s.senders)*int64(toBeThereEach)
+}
+
+const (
+	toBeThere     = 10 * time.Millisecond
+	toBeThereEach = 500 * time.Microsecond
+)
 
 // claims fills the ring while nobody reads, and empties it afterwards.
 func (s *crewSide) claims(a args) (measure, error) {
-	a.At = shm.Now() + int64(together)
+	a.At = s.together()
 	_, sent, err := s.crew.Perform(taskIdle, taskClaims, s.senders, a)
 	if err != nil {
 		return nil, err
@@ -152,7 +165,7 @@ func (s *crewSide) claims(a args) (measure, error) {
 
 // crowd lets all senders send for a time.
 func (s *crewSide) crowd(a args) (measure, error) {
-	a.For = int64(s.seconds * 1e9)
+	a.For, a.At = int64(s.seconds*1e9), s.together()
 	got, sent, err := s.crew.Perform(taskReceive, taskSend, s.senders, a)
 	if err != nil {
 		return nil, err

@@ -145,21 +145,30 @@ func enough(sd side, sp spec, each time.Duration) (uint64, error) {
 		_, err := warm.run(1, false)
 		return 1, err
 	}
-	for n := uint64(64); ; {
-		start := time.Now()
-		m, err := sd.run(n, false)
+	n := uint64(64)
+	for settled := 0; ; {
+		took, err := timed(sd, sp, n)
 		if err != nil {
 			return 0, err
 		}
-		took := time.Duration(m["ns"] * float64(n))
-		if sp.kind == kindBurst {
-			took = time.Since(start) // ns is of a send alone
+		aim := float64(each)
+		if took < each/2 {
+			aim /= 2 // the first runs are slow
+		} else if settled++; settled == 2 || took < 2*each {
+			return n, nil
 		}
-		if took > each/4 {
-			return max(burstLength, uint64(float64(n)*float64(each)/float64(took))), nil
-		}
-		n = uint64(float64(n) * min(20, max(2, float64(each)/2/float64(max(took, 1)))))
+		n = max(burstLength, uint64(float64(n)*min(20, aim/float64(max(took, 1)))))
 	}
+}
+
+// timed is how long a run of n messages takes.
+func timed(sd side, sp spec, n uint64) (time.Duration, error) {
+	start := time.Now()
+	m, err := sd.run(n, false)
+	if sp.kind == kindBurst {
+		return time.Since(start), err // ns is of a send alone
+	}
+	return time.Duration(m["ns"] * float64(n)), err
 }
 
 // verified is the run of its own in which all content is written and compared.

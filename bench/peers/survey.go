@@ -175,7 +175,7 @@ func (s *stage) takeAt(v survey, x float64, specs []spec, rounds int, each time.
 		}
 		var err error
 		if sides[i], err = s.side(sp); err == nil {
-			n[i], err = enough(sides[i], sp, each)
+			n[i], err = enough(sides[i], sp, max(each, sp.least(each)))
 		}
 		switch {
 		case errors.Is(err, errSkipped):
@@ -204,6 +204,14 @@ func (s *stage) takeAt(v survey, x float64, specs []spec, rounds int, each time.
 		}
 	}
 	return points, nil
+}
+
+// least is how long runs at a low rate take, to have some messages.
+func (s spec) least(each time.Duration) time.Duration {
+	if s.kind == kindPaced && s.rate <= 1e3 {
+		return each * 5 / 2
+	}
+	return each
 }
 
 // slotPayload is what a fixed slot of the C ring holds.

@@ -20,7 +20,7 @@ type args struct {
 	Wait   string  // how a ring's consumer waits
 	Rate   float64 // messages per second, 0 for as many as possible
 	Mute   bool    // do all but send: what the sender's own loop costs
-	At     int64   // begin at this instant of shm.Now
+	At     int64   // begin at this instant of shm.Now, with all other senders
 	For    int64   // go on for so many ns instead of N messages
 }
 
@@ -149,6 +149,9 @@ func send(p *bench.Post, a args) (rep bench.Report, err error) {
 	msgs := make([][]byte, max(a.Batch, 1))
 	for i := range msgs {
 		msgs[i] = make([]byte, a.Size)
+	}
+	if err := waitUntil(a.At); err != nil {
+		return rep, err
 	}
 	rep.First = shm.Now()
 	switch {
