@@ -19,8 +19,8 @@ const pageHead = `# Benchmarks: the ring beside the best rings in C, and beside 
 This page is written by a command, figures, tables and pictures:
 
 ` + "```" + `
-cd bench/peers && go run . -out ../../docs      # everything, an hour at most
-cd bench/peers && go run . -quick               # to the terminal, a few minutes, few pairs
+cd bench/peers && go run . -out ../../docs      # everything, about twenty minutes
+cd bench/peers && go run . -quick               # to the terminal, a minute, three pairs each
 ` + "```" + `
 
 `

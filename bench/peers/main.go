@@ -4,7 +4,7 @@
 // NATS.
 //
 //	go run .                    everything, to the terminal
-//	go run . -quick             the same with few pairs, in minutes
+//	go run . -quick             the same with three pairs, in about a minute
 //	go run . -rows 1,2,shmipc   lines, or single contests as -list names them; "c" and "peers" are the two halves
 //	go run . -out ../../docs    writes docs/benchmarks-peers.md and its pictures
 //	go run . -json              everything as JSON, each pair included

@@ -119,6 +119,9 @@ func runC(t *testing.T, s *stage, via string, sp spec) {
 	sp.via = via
 	sp = sp.withDefaults()
 	sd, err := s.side(sp)
+	if errors.Is(err, errSkipped) {
+		return // there is one processor
+	}
 	require.NoError(t, err)
 	for _, verify := range []bool{true, false} {
 		m, err := sd.run(64, verify)

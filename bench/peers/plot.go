@@ -117,7 +117,7 @@ func (v survey) bySeries(points []point) (names []string, of map[string][]point)
 }
 
 func (v survey) ours(name string) bool {
-	return slices.ContainsFunc(v.series, func(s series) bool { return s.name == name && s.dark })
+	return slices.ContainsFunc(v.series, func(s series) bool { return s.name == name && s.ours })
 }
 
 // lines draws y over x, with the spread of each point.

@@ -91,6 +91,8 @@ func (s *stage) side(sp spec) (side, error) {
 	switch {
 	case isC && s.noC != nil:
 		return nil, fmt.Errorf("%w: %w", errSkipped, s.noC)
+	case sp.spins() && oneProcessor():
+		return nil, fmt.Errorf("%w: two that spin take two processors", errSkipped)
 	case isC:
 		return &cSide{sp, s.built, program}, nil
 	case sp.via == "channel":
@@ -122,6 +124,20 @@ func (s *stage) side(sp spec) (side, error) {
 	return &crewSide{sp, c}, nil
 }
 
+// spins reports whether one side would use up its time slice waiting for the
+// other.
+func (s spec) spins() bool {
+	if s.via == floors {
+		return s.cjob == "lines" || s.cjob == "record"
+	}
+	return s.wait == waitSpin || strings.HasPrefix(s.via, "c:") && !s.asleep && s.kind != kindClaims
+}
+
+func oneProcessor() bool {
+	_, other := bench.TwoCPUs()
+	return other < 0
+}
+
 // forget drops the processes of a side that failed.
 func (s *stage) forget(sp spec) {
 	if c := s.crews[keyOf(sp)]; c != nil {
@@ -151,13 +167,12 @@ func enough(sd side, sp spec, each time.Duration) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		aim := float64(each)
-		if took < each/2 {
-			aim /= 2 // the first runs are slow
-		} else if settled++; settled == 2 || took < 2*each {
-			return n, nil
+		if took >= each/2 {
+			if settled++; settled == 2 || took < 2*each {
+				return n, nil
+			}
 		}
-		n = max(burstLength, uint64(float64(n)*min(20, aim/float64(max(took, 1)))))
+		n = max(burstLength, uint64(float64(n)*min(20, float64(each)/float64(max(took, 1)))))
 	}
 }
 

@@ -28,7 +28,7 @@ type survey struct {
 type series struct {
 	name string
 	at   func(x float64) spec
-	dark bool // ours: drawn strongest
+	ours bool // drawn strongest
 }
 
 // point is what one series has at one x.
@@ -59,7 +59,7 @@ func surveys() []survey {
 		sizes.xLabels = append(sizes.xLabels, bytesText(int(x)))
 	}
 	for _, via := range []string{"ring", agrona, slots, "channel", "shmipc", "unix", "pipe", "mangos", "zmq", "grpc", "nats", "mq"} {
-		sizes.series = append(sizes.series, series{name: shortName(via), at: inTheirSizes(via, gathering), dark: via == "ring"})
+		sizes.series = append(sizes.series, series{name: shortName(via), at: inTheirSizes(via, gathering), ours: via == "ring"})
 	}
 	producers := survey{
 		name: "producers", title: "Several producers, one consumer, 64 B", xTitle: "producers", yTitle: "million messages per second",
@@ -69,7 +69,7 @@ func surveys() []survey {
 		producers.xLabels = append(producers.xLabels, fmt.Sprintf("%g", x))
 	}
 	for _, via := range []string{"ring", agrona, slots, "channel", "unix", "pipe", "shmipc", "nats"} {
-		producers.series = append(producers.series, series{name: shortName(via), dark: via == "ring", at: func(x float64) spec {
+		producers.series = append(producers.series, series{name: shortName(via), ours: via == "ring", at: func(x float64) spec {
 			return spec{kind: kindStream, via: via, size: 64, senders: int(x), gather: true}
 		}})
 	}
@@ -83,7 +83,7 @@ func surveys() []survey {
 		{"ring, default", "ring", waitDefault}, {"ring, thrift", "ring", waitThrift}, {"ring, latency", "ring", waitLatency},
 		{"unix", "unix", ""}, {"pipe", "pipe", ""}, {"shmipc", "shmipc", ""}, {"nats", "nats", ""},
 	} {
-		rates.series = append(rates.series, series{name: k.name, dark: k.via == "ring", at: func(x float64) spec {
+		rates.series = append(rates.series, series{name: k.name, ours: k.via == "ring", at: func(x float64) spec {
 			return spec{kind: kindPaced, via: k.via, wait: k.wait, rate: x}
 		}})
 	}
@@ -115,7 +115,7 @@ func surveys() []survey {
 	} {
 		s := k.s
 		s.kind = kindTrip
-		latency.series = append(latency.series, series{name: k.name, dark: s.via == "ring", at: func(float64) spec { return s }})
+		latency.series = append(latency.series, series{name: k.name, ours: s.via == "ring", at: func(float64) spec { return s }})
 	}
 	return []survey{sizes, producers, latency, rates}
 }
