@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/json"
@@ -11,7 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"time"
 )
 
 // The C programs: rings that promise less, and what the kernel and the caches
@@ -21,17 +24,12 @@ import (
 var cSources embed.FS
 
 // cProgram is one to build.
-type cProgram struct {
-	source string
-	defines
-}
-
-type defines []string
+type cProgram struct{ source, define string }
 
 var cPrograms = map[string]cProgram{
-	"agrona": {"rings.c", defines{"-DRING_AGRONA=1"}},
-	"slots":  {"rings.c", defines{"-DRING_SLOTS=1"}},
-	"floors": {"floors.c", nil},
+	"agrona": {"rings.c", "-DRING_AGRONA=1"},
+	"slots":  {"rings.c", "-DRING_SLOTS=1"},
+	"floors": {"floors.c", "-DNDEBUG"},
 }
 
 // cFlags are the same on every machine.
@@ -59,8 +57,7 @@ func buildC() (cBinaries, error) {
 	for name, p := range cPrograms {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err != nil {
-			flags := append(append([]string{}, cFlags...), p.defines...)
-			if err := compile(compiler, flags, filepath.Join(dir, p.source), path); err != nil {
+			if err := compile(compiler, append(slices.Clone(cFlags), p.define), filepath.Join(dir, p.source), path); err != nil {
 				return nil, err
 			}
 		}
@@ -115,9 +112,14 @@ func compile(compiler string, flags []string, source, path string) error {
 	return os.Rename(temp, path)
 }
 
+// cPatience is for a whole run; its processes end with the one that is killed.
+const cPatience = 2 * time.Minute
+
 // run starts a program and returns the figures that it prints.
 func (c cBinaries) run(program, job string, args map[string]any) (measure, error) {
-	cmd := exec.Command(c[program], job)
+	ctx, cancel := context.WithTimeout(context.Background(), cPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c[program], job)
 	for key, value := range args {
 		cmd.Args = append(cmd.Args, fmt.Sprintf("%s=%v", key, value))
 	}

@@ -147,10 +147,7 @@ func crowds() line {
 		s := two
 		s.senders = n
 		l.contests = append(l.contests, contest{what: fmt.Sprintf("%d: rate", n), ours: s, theirs: two, metrics: rate(0.5, 0.7), pairs: crowdPairs})
-	}
-	for _, n := range []int{8, 64, 255} {
-		s := two
-		s.senders, s.seconds = n, longCrowd
+		s.seconds = longCrowd
 		l.contests = append(l.contests, contest{
 			what: fmt.Sprintf("%d: smallest share by largest, 10 s", n), ours: s, theirs: two, pairs: 1,
 			metrics: []metric{{key: "share", absolute: true, must: 0.25, goal: 0.5}},
