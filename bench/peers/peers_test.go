@@ -109,6 +109,21 @@ func TestCPrograms(t *testing.T) {
 	for _, job := range []string{"lines", "record", "futex", "unix", "pipe"} {
 		runC(t, s, floors, spec{kind: kindTrip, cjob: job})
 	}
+	t.Run("garbled", func(t *testing.T) {
+		for _, kind := range []string{kindStream, kindTrip, kindClaims, kindBurst} {
+			sp := spec{kind: kind, via: agrona}.withDefaults()
+			sd, err := s.side(sp)
+			if errors.Is(err, errSkipped) {
+				continue
+			}
+			require.NoError(t, err)
+			sd.(*cSide).garble = true
+			_, err = sd.run(64, false)
+			require.NoError(t, err, "what nobody looks at")
+			_, err = sd.run(64, true)
+			require.ErrorContains(t, err, "wrong messages", kind)
+		}
+	})
 	t.Run("fails", func(t *testing.T) {
 		_, err := s.built.run("agrona", "nonsense", nil)
 		require.ErrorContains(t, err, "no such job")

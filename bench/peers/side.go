@@ -189,6 +189,7 @@ type cSide struct {
 	spec
 	built   cBinaries
 	program string
+	garble  bool // a message on its way, for tests
 }
 
 func (s *cSide) run(n uint64, verify bool) (measure, error) {
@@ -202,7 +203,7 @@ func (s *cSide) run(n uint64, verify bool) (measure, error) {
 	}
 	return s.built.run(s.program, job, map[string]any{
 		"n": max(n, burstLength), "size": s.size, "producers": s.senders, "cpu": senders, "other": receiver,
-		"verify": number(verify), "gather": number(s.gather), "sleep": number(s.asleep),
+		"verify": number(verify), "gather": number(s.gather), "sleep": number(s.asleep), "garble": number(s.garble),
 	})
 }
 

@@ -94,7 +94,7 @@ func (s *stage) side(sp spec) (side, error) {
 	case sp.spins() && oneProcessor():
 		return nil, fmt.Errorf("%w: two that spin take two processors", errSkipped)
 	case isC:
-		return &cSide{sp, s.built, program}, nil
+		return &cSide{spec: sp, built: s.built, program: program}, nil
 	case sp.via == "channel":
 		return &channelSide{sp}, nil
 	}

@@ -9,13 +9,14 @@
  * burst   the cost of a send in bursts of 32, while the consumer drains
  *
  * Keys: n messages, size of one, producers, cpu of producers, other of the
- * consumer, capacity in bytes, verify=1 to write and compare all content. */
+ * consumer, capacity in bytes, verify=1 to write and compare all content,
+ * garble=1 to change one message on its way, which verify must notice. */
 #include "common.h"
 #include "ring.h"
 
 static u64 n, producers, capacity;
 static u32 size;
-static int cpu, other, verify, gather, sleeping;
+static int cpu, other, verify, gather, sleeping, garble;
 static _Atomic u64 *gate;
 
 #define NUMBER_BITS 48
@@ -65,6 +66,8 @@ ALWAYS_INLINE void put(u8 *b, u64 from, u64 i) {
 	*(u64 *)b = from << NUMBER_BITS | i;
 	if (verify)
 		content_fill(b, size);
+	if (garble && i == n / 2)
+		b[size - 1] ^= 1;
 }
 
 /* Who waits on a processor that others need gives it up now and then. */
@@ -265,6 +268,7 @@ int main(int argc, char **argv) {
 	capacity = number(argv, "capacity", 2 << 20);
 	cpu = number(argv, "cpu", 0), other = number(argv, "other", 1);
 	verify = number(argv, "verify", 0), gather = number(argv, "gather", 0), sleeping = number(argv, "sleep", 0);
+	garble = number(argv, "garble", 0);
 	gate = shared(4096);
 #if RING_SLOTS
 	if (size > SLOT - SLOT_PAYLOAD) {
