@@ -12,7 +12,7 @@ import (
 func init() {
 	addPeer(&peer{
 		name: "ring", title: "**ring**", shared: true, open: openRing,
-		how: "Send per message, or SendBatch of 32; Poll of up to 256 and Wait, default options. Recovery and all checks on.",
+		how: "Send per message, or SendBatch of 32; Poll of up to 256, and Wait; default options unless a row says otherwise, so 4 MiB. Recovery and all checks on.",
 	})
 }
 

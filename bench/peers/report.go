@@ -155,7 +155,8 @@ func (r report) writeRings(w io.Writer) {
 		return
 	}
 	fmt.Fprint(w, "## Against the best rings in C, and the kernel\n\n")
-	fmt.Fprint(w, "Ratios of a stream are rates, ring by other: larger is better. All others are times, or processors, ring by other: smaller is better.\n\n")
+	fmt.Fprint(w, "Ratios of a stream are rates, ring by other: larger is better. All others are times, or processors, ring by other: smaller is better. "+
+		"What is bound is the median of the state that occurred most.\n\n")
 	fmt.Fprint(w, "| line | against | | ratio | must | goal | | ring | other | pairs |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, l := range rings {
 		fmt.Fprintf(w, "| **%s** | **%s** | | | | | | | | |\n", l.Name, l.Title)
