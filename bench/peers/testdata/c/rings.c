@@ -3,7 +3,7 @@
  *	rings JOB key=value...
  *
  * stream  producers to a consumer at full speed; gather=1: both pause about 5 µs
- *         when the ring is full or empty
+ *         when the ring is full or empty; gather=N: N pause instructions
  * trip    a message there and an answer back; sleep=1: both sides sleep between
  * claims  two producers on two processors, and nobody reads
  * burst   the cost of a send in bursts of 32, while the consumer drains
@@ -95,7 +95,7 @@ static u64 share(u64 n, u64 p) { return n / producers + (p < n % producers); }
 static void stream(void) {
 	ring r = ring_new(capacity);
 	u64 warm = capacity / ring_record(size), all = warm + n, t = 0;
-	int crowd = producers > 1, gap = gather ? pauses_in_5us : 1, k = 0;
+	int crowd = producers > 1, gap = gather == 1 ? pauses_in_5us : gather ? gather : 1, k = 0;
 	u32 limit = gather ? 1024 : 64;
 	for (u64 p = 0; p < producers; p++)
 		if (!child(cpu)) {
