@@ -69,7 +69,7 @@ func TestCommand(t *testing.T) {
 		b, _ := io.ReadAll(read)
 		printed <- b
 	}()
-	err = o.run([]string{"-test"})
+	err = o.run(t.Context(), []string{"-test"})
 	os.Stdout = stdout
 	write.Close()
 	text := <-printed
@@ -120,6 +120,6 @@ func TestChoosing(t *testing.T) {
 			all[c.id] = true
 		}
 	}
-	require.Error(t, command([]string{"-rows", "nonsense"}))
-	require.Error(t, command([]string{"surplus"}))
+	require.Error(t, command(t.Context(), []string{"-rows", "nonsense"}))
+	require.Error(t, command(t.Context(), []string{"surplus"}))
 }

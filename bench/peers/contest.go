@@ -133,7 +133,7 @@ func (s *stage) hold(c contest, lim limits) (result, error) {
 			return res, fmt.Errorf("%s: %w", sp.via, err)
 		}
 	}
-	for near := 0; near < lim.near && len(res.pairs) < lim.pairs; {
+	for near := 0; near < lim.near && len(res.pairs) < lim.pairs && s.ctx.Err() == nil; {
 		p, err := s.pair(sides, n, len(res.pairs)%2)
 		if err != nil {
 			s.forget(c.ours)

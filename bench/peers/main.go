@@ -10,16 +10,19 @@
 //	go run . -json              everything as JSON, each pair included
 //
 // A contest that cannot be held here, or fails, is named in the tables; failures
-// make the exit status 1.
+// make the exit status 1. Interrupted, it prints what it has, and writes no page.
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/shmrouter/shmrouter/bench"
@@ -28,7 +31,9 @@ import (
 func main() {
 	registerTasks()
 	bench.Main()
-	if err := command(os.Args[1:]); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
@@ -46,7 +51,7 @@ type options struct {
 	rounds int // of surveys
 }
 
-func command(arguments []string) error {
+func command(ctx context.Context, arguments []string) error {
 	var o options
 	fs := flag.NewFlagSet("peers", flag.ContinueOnError)
 	fs.BoolVar(&o.json, "json", false, "print everything as JSON")
@@ -69,10 +74,10 @@ func command(arguments []string) error {
 		o.rounds = 2
 	}
 	o.pictures = o.pictures || o.out != "" && o.rows == ""
-	return o.run(arguments)
+	return o.run(ctx, arguments)
 }
 
-func (o options) run(arguments []string) error {
+func (o options) run(ctx context.Context, arguments []string) error {
 	lines := plan(o.rows)
 	if len(lines) == 0 {
 		return fmt.Errorf("no contest is called %q: see -list", o.rows)
@@ -86,7 +91,7 @@ func (o options) run(arguments []string) error {
 		}
 		return nil
 	}
-	s, err := newStage()
+	s, err := newStage(ctx)
 	if err != nil {
 		return err
 	}
@@ -103,7 +108,13 @@ func (o options) run(arguments []string) error {
 	for _, l := range lines {
 		lr := lineReport{Name: l.name, Title: l.title}
 		for _, c := range l.contests {
+			if ctx.Err() != nil {
+				break
+			}
 			res, err := s.hold(c, o.limits)
+			if err != nil && ctx.Err() != nil {
+				break // the signal may have reached its processes, too
+			}
 			switch {
 			case errors.Is(err, errSkipped):
 				res.skipped = err.Error()
@@ -123,12 +134,15 @@ func (o options) run(arguments []string) error {
 	if len(floors) > 0 {
 		rep.Floors = bench.SpreadOf(floors)
 	}
-	taken, err := o.survey(s, &rep)
-	if err != nil {
+	taken, surveyErr := o.survey(s, &rep)
+	if err := o.print(s, rep, taken); err != nil {
 		return err
 	}
-	if err := o.print(rep, taken); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return errors.New("interrupted: what is above is not all")
+	}
+	if surveyErr != nil {
+		return surveyErr
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d contests failed", failed)
@@ -148,7 +162,7 @@ func (o options) progress(l line, c contestReport) {
 }
 
 func (o options) survey(s *stage, rep *report) ([]surveyOf, error) {
-	if !o.pictures {
+	if !o.pictures || s.ctx.Err() != nil {
 		return nil, nil
 	}
 	var taken []surveyOf
@@ -159,7 +173,7 @@ func (o options) survey(s *stage, rep *report) ([]surveyOf, error) {
 		}
 		points, err := s.take(v, o.rounds, each)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", v.name, err)
+			return taken, fmt.Errorf("picture %s: %w", v.name, err)
 		}
 		fmt.Fprintf(os.Stderr, "%s  picture: %s\n", time.Now().Format(time.TimeOnly), v.title)
 		taken = append(taken, surveyOf{v, points})
@@ -168,8 +182,8 @@ func (o options) survey(s *stage, rep *report) ([]surveyOf, error) {
 	return taken, nil
 }
 
-func (o options) print(rep report, taken []surveyOf) error {
-	if o.out != "" {
+func (o options) print(s *stage, rep report, taken []surveyOf) error {
+	if o.out != "" && s.ctx.Err() == nil {
 		if err := rep.writePage(o.out, taken); err != nil {
 			return err
 		}
@@ -179,7 +193,7 @@ func (o options) print(rep report, taken []surveyOf) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(rep)
 	}
-	if o.out == "" {
+	if o.out == "" || s.ctx.Err() != nil {
 		rep.write(os.Stdout)
 	}
 	return nil

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 func newTestStage(t *testing.T) *stage {
-	s, err := newStage()
+	s, err := newStage(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(s.close)
 	return s

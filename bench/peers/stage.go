@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ type stage struct {
 	noC     error // why there are none
 	gauge   *bench.Crew
 	crews   map[crewKey]*bench.Crew
+	ctx     context.Context // ends when the user has seen enough
 	folders []string
 }
 
@@ -36,8 +38,8 @@ const (
 	claimsAtOnce   = claimsCapacity / 64 * 3 / 4
 )
 
-func newStage() (*stage, error) {
-	s := &stage{crews: map[crewKey]*bench.Crew{}}
+func newStage(ctx context.Context) (*stage, error) {
+	s := &stage{crews: map[crewKey]*bench.Crew{}, ctx: ctx}
 	if s.built, s.noC = buildC(); s.noC != nil && !errors.Is(s.noC, errNoCompiler) {
 		return nil, s.noC
 	}

@@ -185,6 +185,9 @@ func (s *stage) takeAt(v survey, x float64, specs []spec, rounds int, each time.
 		}
 	}
 	for range rounds {
+		if err := s.ctx.Err(); err != nil {
+			return nil, err
+		}
 		for i, sd := range sides {
 			if points[i].Skipped != "" {
 				continue
