@@ -72,6 +72,50 @@ func TestResyncFencesWhatItGivesUp(t *testing.T) {
 	})
 }
 
+// Where a record ahead of a free granule cannot be followed by another one, its
+// producer goes no further, and the consumer sees nothing come. It is told by the
+// hint, which the producer may have left behind, and nothing but the damage is lost.
+func TestProducerTellsOfDamageAheadOfAGap(t *testing.T) {
+	t.Cleanup(ring.SetNaps(time.Millisecond))
+	ringtest.Each(t, func(t *testing.T, kind shm.Kind) {
+		for name, ahead := range map[string]func(r *ring.Ring) uint64{
+			"newer lap":    func(r *ring.Ring) uint64 { return ring.MakeHeader(ring.Busy, r.TagAt(13)+1, 0, 1) },
+			"does not fit": func(r *ring.Ring) uint64 { return ring.MakeHeader(ring.Skip, r.TagAt(13), ring.OwnerNone, 0) },
+		} {
+			r := ringtest.New(t, kind, ringtest.Tiny)
+			p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+			through(t, p, c, 10)
+			for i := range uint64(3) {
+				require.NoError(t, p.TrySend(nil, 100+i))
+			}
+			r.SetWord(10, ring.MakeHeader(ring.Skip, r.TagAt(10)-1, ring.OwnerNone, 0))
+			r.SetWord(13, ahead(r))
+			require.LessOrEqual(t, r.HintAt(), uint64(10), "%s: the hint tells already", name)
+
+			var got []uint64
+			damages := 0
+			for p.TrySend(nil, 7) != nil && damages < 3 {
+				_, err := c.Poll(9, func(f ring.Frame) ring.Action {
+					got = append(got, f.Meta)
+					return ring.Continue
+				})
+				if err == nil {
+					err = idle(c)
+				}
+				require.ErrorIs(t, err, ring.ErrCorrupt, name)
+				_, err = c.Resync()
+				require.NoError(t, err)
+				damages++
+			}
+			assert.Equal(t, []uint64{101, 102}, got, name)
+			assert.Equal(t, 2, damages, name)
+			require.Len(t, ringtest.Poll(t, c, 9), 1)
+			through(t, p, c, 2100)
+			require.NoError(t, r.Check())
+		}
+	})
+}
+
 // A hint or a head that was wrong for a moment is forgotten when it is put
 // right, and a hint that stays wrong is found and put right by Resync.
 func TestProducerRecoversWithTheSegment(t *testing.T) {

@@ -157,13 +157,13 @@ func (p *Producer) claim(g uint64) (uint64, error) {
 			// Behind head such words are scrubbed ones, or damage that the
 			// consumer has left behind.
 			if p.seen = p.head.Load(); int64(p.seen-pos) <= 0 {
-				return 0, corrupt(pos, w, "record does not fit its lap")
+				return 0, p.barred(pos, w, "record does not fit its lap")
 			}
 			pos = p.seen
 			continue
 		case age > 0: // the ring has gone past: start again at head
 			if p.seen = p.head.Load(); int64(p.seen-pos) <= 0 {
-				return 0, corrupt(pos, w, "newer lap ahead of head")
+				return 0, p.barred(pos, w, "newer lap ahead of head")
 			}
 			pos = p.seen
 			continue
@@ -209,6 +209,15 @@ func (p *Producer) startNear(pos uint64) uint64 {
 		p.pos, p.hinted = pos, pos
 	}
 	return pos
+}
+
+// barred is the end of a claim that damage at pos, ahead of head, is in the way
+// of. The hint tells the consumer, which need not come to see it: the word in
+// front of that may have become that of a free granule.
+func (p *Producer) barred(pos uint64, w header, what string) error {
+	p.hinted = pos
+	storeRelaxed(p.hint, pos)
+	return corrupt(pos, w, what)
 }
 
 // fits reports whether a claim up to pos+g leaves head's granules alone, and,
