@@ -76,6 +76,7 @@ func TestAllocations(t *testing.T) {
 		assert.Zero(t, testing.AllocsPerRun(1000, func() { p.TrySend(b, 0) }), "TrySend on a full ring")
 		drain(t, c)
 		assert.Zero(t, testing.AllocsPerRun(1000, func() { c.Poll(10, take) }), "Poll of an empty ring")
+		assert.Zero(t, testing.AllocsPerRun(1000, func() { r.SlotInfo(1) }), "a look at a seat")
 		assert.Positive(t, bytes)
 	})
 }

@@ -156,20 +156,23 @@ func (s *Segment) Retain() error {
 // is invalid. The caller sees to it that nobody uses one any more. The file of a Named segment
 // stays: see Unlink. Closing more often than Retain allows is os.ErrClosed, without effect. Locks
 // of the segment live on until they are closed themselves.
-func (s *Segment) Close() (err error) {
-	defer wrapf(&err, "close segment %s", s.name)
+func (s *Segment) Close() error {
 	for {
 		n := s.refs.Load()
 		if n == 0 {
-			return os.ErrClosed
+			return fmt.Errorf("shm: close segment %s: %w", s.name, os.ErrClosed)
 		}
 		if s.refs.CompareAndSwap(n, n-1) {
 			if n > 1 {
 				return nil
 			}
-			break
+			return s.unmap()
 		}
 	}
+}
+
+func (s *Segment) unmap() (err error) {
+	defer wrapf(&err, "close segment %s", s.name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.token.release(s.identity)
