@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -279,12 +280,20 @@ func TestAllocations(t *testing.T) {
 				runtime.Gosched()
 			}
 		}
-		run()
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		run()
-		runtime.ReadMemStats(&after)
-		per := float64(after.Mallocs-before.Mallocs) / messages
+		// What costs by the time, as a tick does, or once, as another batch, may come
+		// into one round or the other. What a message costs is in all of them.
+		per := math.Inf(1)
+		for range 10 {
+			run()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			run()
+			runtime.ReadMemStats(&after)
+			per = min(per, float64(after.Mallocs-before.Mallocs)/messages)
+			if per < 1.0/16 {
+				break
+			}
+		}
 		t.Logf("%d bytes: %.4f allocations a message", size, per)
 		if per >= 1.0/16 && !raceEnabled { // the detector allocates for itself
 			t.Errorf("%d bytes: %.3f allocations a message", size, per)
