@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/shmrouter/shmrouter/internal/ringtest"
+	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
@@ -204,6 +205,46 @@ func TestScribbler(t *testing.T) {
 			within(t, "done", r.Done())
 		})
 	}
+}
+
+// An End in the name of a seat that nobody ever held ends no pipe.
+func TestEndOfNobody(t *testing.T) {
+	guard(t)
+	r := begin(t, WithCapacity(64<<10))
+	s, rcv := pipe(t, r)
+	got, end := make(chan Message, 2), make(chan error, 1)
+	rcv.Handle(func(m Message) { got <- m }, func(err error) { end <- err })
+	must(t, s.Start())
+	must(t, s.Send(background, []byte("before")))
+	within(t, "message", got)
+
+	file, err := r.cur.Load().ring.File()
+	must(t, err)
+	defer file.Close()
+	seg, err := shm.FromFile(file)
+	must(t, err)
+	defer seg.Close()
+	pos, err := r.cur.Load().ring.Frontier()
+	must(t, err)
+	entry := scribbledTable + int64(pos%1024)*16
+	seg.Word64(entry + 8).Store(wire.Meta(wire.End, rcv.index, 1) << 25)
+	const nobody = 200
+	seg.Word64(entry).Store(2 | (pos/1024+1)<<2 | nobody<<37 | 1<<45)
+
+	must(t, s.Send(background, []byte("again")))
+	select {
+	case <-got:
+	case err := <-end:
+		t.Fatalf("the pipe has ended: %v", err)
+	case <-time.After(patience):
+		t.Fatal("in vain: message behind the End")
+	}
+	if n := r.Stats().Malformed; n != 1 {
+		t.Errorf("%d malformed, not 1", n)
+	}
+	must(t, s.Stop())
+	must(t, within(t, "end", end))
+	must(t, rcv.Close())
 }
 
 func inBackground(f func() error) <-chan error {
