@@ -90,8 +90,9 @@ func TestRecorder(t *testing.T) {
 }
 
 func TestSpread(t *testing.T) {
-	require.Equal(t, Spread{N: 3, P50: 2, Min: 1, Max: 9}, spreadOf([]float64{9, 1, 2}))
-	require.Equal(t, Spread{N: 4, P50: 3, Min: 1, Max: 9}, spreadOf([]float64{9, 1, 2, 4}))
+	require.Equal(t, Spread{N: 3, P50: 2, Min: 1, Max: 9, P25: 1.5, P75: 5.5}, spreadOf([]float64{9, 1, 2}))
+	require.Equal(t, Spread{N: 4, P50: 3, Min: 1, Max: 9, P25: 1.75, P75: 5.25}, spreadOf([]float64{9, 1, 2, 4}))
+	require.Equal(t, Spread{N: 1, P50: 7, Min: 7, Max: 7, P25: 7, P75: 7}, spreadOf([]float64{7}))
 	require.Equal(t, "3 (1–9, n=4)", spreadOf([]float64{9, 1, 2, 4}).String())
 }
 

@@ -37,23 +37,31 @@ func (r recorder) latency() Latency {
 	}
 }
 
-// Spread is the median of some figures and how far they lie apart.
+// Spread is the median of some figures and how far they lie apart. Half of them
+// are from P25 to P75.
 type Spread struct {
 	N             int
 	P50, Min, Max float64
+	P25, P75      float64
 }
 
 // spreadOf sorts a copy of xs.
 func spreadOf(xs []float64) Spread {
 	if len(xs) == 0 {
-		return Spread{P50: math.NaN(), Min: math.NaN(), Max: math.NaN()}
+		nan := math.NaN()
+		return Spread{0, nan, nan, nan, nan, nan}
 	}
 	xs = slices.Sorted(slices.Values(xs))
-	mid := xs[len(xs)/2]
-	if len(xs)%2 == 0 {
-		mid = (mid + xs[len(xs)/2-1]) / 2
+	// Between two figures a quantile is on the line from one to the other.
+	quantile := func(q float64) float64 {
+		at := q * float64(len(xs)-1)
+		i := int(at)
+		if i == len(xs)-1 {
+			return xs[i]
+		}
+		return xs[i] + (at-float64(i))*(xs[i+1]-xs[i])
 	}
-	return Spread{N: len(xs), P50: mid, Min: xs[0], Max: xs[len(xs)-1]}
+	return Spread{len(xs), quantile(0.5), xs[0], xs[len(xs)-1], quantile(0.25), quantile(0.75)}
 }
 
 // String gives three significant digits: "12.3 (10.9–14.0, n=9)".
