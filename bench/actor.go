@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
-	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
 )
 
@@ -35,13 +36,14 @@ type setup struct {
 type Job string
 
 const (
-	jobReceive   Job = "receive"
-	jobSend      Job = "send"
-	jobPing      Job = "ping" // sends and waits for the answer, again and again
-	jobEcho      Job = "echo"
-	jobWalk      Job = "walk" // sends to a router
-	jobFloorPing Job = "floor-ping"
-	jobFloorEcho Job = "floor-echo"
+	jobReceive      Job = "receive"
+	jobSend         Job = "send"
+	jobPing         Job = "ping" // sends and waits for the answer, again and again
+	jobEcho         Job = "echo"
+	jobStreamInside Job = "stream-inside" // both ends in one process
+	jobTripInside   Job = "trip-inside"
+	jobFloorPing    Job = "floor-ping"
+	jobFloorEcho    Job = "floor-echo"
 )
 
 // Order is one run.
@@ -50,9 +52,15 @@ type Order struct {
 	Via    Transport
 	N      uint64 // messages, or round trips
 	Size   int    // of a message in bytes, MinSize or more
+	Batch  int    // so many messages go out at once, where that is more than one
 	Verify bool   // write and check the content
 	Wait   Wait
-	Rate   int // Walk: messages per second from each sender, 0 for as many as possible
+	Rate   int           // messages per second from each sender, 0 for as many as possible
+	Burst  int           // on a ring: so many at full speed, then nothing until it is empty
+	For    time.Duration // send for so long, and not N
+
+	Mute bool  // do everything but send
+	From int64 // do not begin before this time of the monotonic clock
 
 	Args json.RawMessage `json:",omitempty"` // of a Task
 
@@ -66,12 +74,14 @@ type Report struct {
 	Ready bool   `json:",omitempty"`
 	Err   string `json:",omitempty"`
 
-	First, Last int64    // shm.Now before the first and after the last message
-	Latency     *Latency `json:",omitempty"` // jobPing
+	First, Last int64    // time on the monotonic clock before the first and after the last message
+	Latency     *Latency `json:",omitempty"` // of round trips, of paced messages one way, or of bursts
+	Counts      []uint64 `json:",omitempty"` // of each sender's messages, where an Order says For
 	Floor       float64  `json:",omitempty"` // jobFloorPing, ns
 	Mallocs     uint64   // of the process during the run
 	Switches    int64    // times it slept, likewise
-	CPU         int64    // processor time in ns, likewise
+	CPU         int64    // processor time in ns, likewise; of a paced sender without Spun
+	Spun        int64    // ns that a paced sender spun until the next message's time
 
 	Figures map[string]float64 `json:",omitempty"` // of a Task
 }
@@ -83,6 +93,8 @@ func Main() {
 	if text == "" {
 		return
 	}
+	// Signals to the whole group, as from a terminal, are for who asked: the crew ends with it.
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	var s setup
 	err := json.Unmarshal([]byte(text), &s)
 	if err == nil {
@@ -101,8 +113,7 @@ type actor struct {
 	floor *shm.Segment
 	in    map[string]inlet
 	out   map[string]outlet
-	walk  *sender.Sender // of a router's worker, from its first order on
-	post  *Post          // from the first Task on
+	post  *Post // from the first Task on
 }
 
 func newActor(s setup) *actor {
@@ -132,9 +143,9 @@ func (a *actor) run(orders io.Reader, reports io.Writer) error {
 	enc := json.NewEncoder(reports)
 	for o := range todo {
 		ready := func() error { return enc.Encode(Report{Ready: true}) }
-		before := usageNow()
+		before := usageBefore()
 		rep, err := a.perform(o, ready)
-		usageNow().since(before, &rep)
+		before.until(&rep)
 		if err != nil {
 			rep.Err = err.Error()
 		}
@@ -156,8 +167,10 @@ func (a *actor) perform(o Order, ready func() error) (Report, error) {
 		return a.doPing(o)
 	case jobEcho:
 		return a.doEcho(o, ready)
-	case jobWalk:
-		return a.doWalk(o)
+	case jobStreamInside:
+		return a.doStreamInside(o)
+	case jobTripInside:
+		return a.doTripInside(o)
 	case jobFloorPing, jobFloorEcho:
 		return a.doFloor(o, ready)
 	}
@@ -189,6 +202,13 @@ func (a *actor) inlet(o Order, i int) (inlet, error) {
 func (a *actor) outlet(o Order) (outlet, error) {
 	name := a.linkName(o.Via, a.Index, !a.Receiver)
 	out, ok := a.out[name]
+	if !ok && o.Via == viaRouter {
+		out, err := openRouterOutlet()
+		if err == nil {
+			a.out[name] = out
+		}
+		return out, err
+	}
 	if !ok {
 		f, err := a.file(name)
 		if err != nil {
@@ -204,6 +224,8 @@ func (a *actor) outlet(o Order) (outlet, error) {
 
 func (a *actor) linkName(via Transport, i int, up bool) string {
 	switch {
+	case via == Channel || via == viaRouter:
+		return string(via)
 	case via == Ring && up:
 		return fileRingUp
 	case via == Ring:
@@ -252,21 +274,35 @@ func openOutlet(via Transport, f *os.File) (outlet, error) {
 	return packetOutlet{conn}, err
 }
 
-// usage is what the process has used so far.
+// usage is what the process had used at the beginning. Processor time is looked
+// at last then, and first at the end: to count allocations stops the world.
 type usage struct {
-	mallocs  uint64
-	switches int64
-	cpu      int64
+	mallocs uint64
+	times   syscall.Rusage
 }
 
-func usageNow() usage {
+func usageBefore() (u usage) {
+	u.mallocs = mallocs()
+	u.times = rusage()
+	return u
+}
+
+func (u usage) until(r *Report) {
+	now := rusage()
+	r.Mallocs = mallocs() - u.mallocs
+	r.Switches = now.Nvcsw - u.times.Nvcsw
+	r.CPU = processorTime(now) - processorTime(u.times) - r.Spun
+}
+
+func rusage() (ru syscall.Rusage) {
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru) // cannot fail for oneself
+	return ru
+}
+
+func processorTime(ru syscall.Rusage) int64 { return ru.Utime.Nano() + ru.Stime.Nano() }
+
+func mallocs() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	var ru syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &ru) // cannot fail for oneself
-	return usage{m.Mallocs, ru.Nvcsw, ru.Utime.Nano() + ru.Stime.Nano()}
-}
-
-func (u usage) since(before usage, r *Report) {
-	r.Mallocs, r.Switches, r.CPU = u.mallocs-before.mallocs, u.switches-before.switches, u.cpu-before.cpu
+	return m.Mallocs
 }

@@ -10,71 +10,108 @@ import (
 type Contest struct {
 	RoundTrip bool // else a stream from all senders
 	Size      int
+	Batch     int  // messages at once, in a stream
+	Rate      int  // messages per second of a paced stream
 	Wait      Wait // of the ring
 	Ours      Transport
 	Theirs    Transport
 }
 
+// Side is one of two that are compared: how it is run, and with what.
+type Side struct {
+	Run   func(Order) (Paced, error)
+	Order Order // N is found out
+}
+
 // Pair is one answer: both runs, one after the other, with the floor before,
 // between and after.
 type Pair struct {
-	Ours, Theirs Result
+	Ours, Theirs Paced
 	Floor        [3]float64 // ns, 0 where it cannot be measured
 }
 
-// Bout is a Contest on a Crew, with runs long enough to measure.
+// State of the processors throughout the pair.
+func (p Pair) State() State { return StateOf(p.Floor[:]...) }
+
+// Bout is two sides, with runs long enough to measure.
 type Bout struct {
-	crew         *Crew
-	ours, theirs Order
-	trip         bool
+	floor        func() (float64, error)
+	ours, theirs Side
+	figure       func(Paced) float64
 	pairs        []Pair
 }
 
-// NewBout finds out how many messages take each transport about the given
-// time, and warms both up with that.
+// NewBout has a Contest between the transports of a crew; see NewBoutOf.
 func (c *Crew) NewBout(k Contest, each time.Duration) (*Bout, error) {
-	b := &Bout{crew: c, trip: k.RoundTrip}
-	for _, via := range []Transport{k.Ours, k.Theirs} {
-		o := Order{Via: via, Size: k.Size, N: 100}
+	side := func(via Transport) Side {
+		o := Order{Via: via, Size: k.Size, Batch: k.Batch, Rate: k.Rate}
 		if via == Ring {
 			o.Wait = k.Wait
 		}
-		for {
-			r, err := b.run(o)
-			if err != nil {
-				return nil, err
-			}
-			if r.Elapsed > each/4 {
-				o.N = max(1, uint64(float64(o.N)*float64(each)/float64(r.Elapsed)))
-				break
-			}
-			o.N = uint64(float64(o.N) * min(20, max(2, float64(each)/2/float64(r.Elapsed))))
+		switch {
+		case k.RoundTrip:
+			return Side{Unpaced(c.RoundTrip), o}
+		case k.Rate > 0:
+			return Side{c.Paced, o}
 		}
-		if via == k.Ours {
-			b.ours = o
-		} else {
-			b.theirs = o
-		}
+		return Side{Unpaced(c.Stream), o}
 	}
-	return b, nil
+	figure := PerMessage
+	if k.RoundTrip || k.Rate > 0 {
+		figure = MedianLatency
+	}
+	return NewBoutOf(c.Floor, side(k.Ours), side(k.Theirs), figure, each)
 }
 
-func (b *Bout) run(o Order) (Result, error) {
-	if b.trip {
-		return b.crew.RoundTrip(o)
+// Unpaced makes a Side's Run of what has no pace.
+func Unpaced(run func(Order) (Result, error)) func(Order) (Paced, error) {
+	return func(o Order) (Paced, error) {
+		r, err := run(o)
+		return Paced{Result: r}, err
 	}
-	return b.crew.Stream(o)
+}
+
+// PerMessage and MedianLatency are what a Bout compares, in nanoseconds.
+func PerMessage(p Paced) float64    { return p.Result.PerMessage() }
+func MedianLatency(p Paced) float64 { return float64(p.Latency.P50) }
+
+// NewBoutOf finds out how many messages take each side about the given time,
+// and warms both up with that.
+func NewBoutOf(floor func() (float64, error), ours, theirs Side, figure func(Paced) float64, each time.Duration) (*Bout, error) {
+	b := &Bout{floor: floor, ours: ours, theirs: theirs, figure: figure}
+	return b, errors.Join(b.ours.fit(each), b.theirs.fit(each))
+}
+
+// fit sets N.
+func (s *Side) fit(each time.Duration) error {
+	o := &s.Order
+	if o.Rate > 0 {
+		o.N = max(1, uint64(float64(o.Rate)*each.Seconds()))
+		_, err := s.Run(*o)
+		return err
+	}
+	for o.N = 100; ; {
+		r, err := s.Run(*o)
+		if err != nil {
+			return err
+		}
+		if r.Elapsed > each/4 {
+			o.N = max(1, uint64(float64(o.N)*float64(each)/float64(r.Elapsed)))
+			return nil
+		}
+		o.N = uint64(float64(o.N) * min(20, max(2, float64(each)/2/float64(r.Elapsed))))
+	}
 }
 
 // Pair runs one more pair.
 func (b *Bout) Pair() error {
 	var p Pair
 	var err [5]error
-	p.Floor[0], err[0] = b.crew.Floor()
-	p.Ours, err[1] = b.run(b.ours)
-	p.Floor[1], err[2] = b.crew.Floor()
-	p.Theirs, err[3] = b.run(b.theirs)
-	p.Floor[2], err[4] = b.crew.Floor()
+	p.Floor[0], err[0] = b.floor()
+	p.Ours, err[1] = b.ours.Run(b.ours.Order)
+	p.Floor[1], err[2] = b.floor()
+	p.Theirs, err[3] = b.theirs.Run(b.theirs.Order)
+	p.Floor[2], err[4] = b.floor()
 	if err := errors.Join(err[:]...); err != nil {
 		return err
 	}
@@ -82,13 +119,16 @@ func (b *Bout) Pair() error {
 	return nil
 }
 
+// Pairs are those so far.
+func (b *Bout) Pairs() []Pair { return b.pairs }
+
 // Comparison sums up the pairs of a Bout.
 type Comparison struct {
 	// Ratio is how many times faster ours is: messages per second of a stream,
-	// the median of round trips. Its median is that of the pairs' ratios.
+	// the median of round trips, or of the way of paced messages. Its median is
+	// that of the pairs' ratios.
 	Ratio Spread
-	// Ours and Theirs are nanoseconds for a message, or the medians of round
-	// trips.
+	// Ours and Theirs are nanoseconds for a message, or such medians.
 	Ours, Theirs Spread
 	// Floor is the round trip of two cache lines in nanoseconds.
 	Floor Spread
@@ -98,10 +138,7 @@ type Comparison struct {
 func (b *Bout) Comparison() Comparison {
 	var ratio, ours, theirs, floor []float64
 	for _, p := range b.pairs {
-		x, y := p.Ours.PerMessage(), p.Theirs.PerMessage()
-		if b.trip {
-			x, y = float64(p.Ours.Latency.P50), float64(p.Theirs.Latency.P50)
-		}
+		x, y := b.figure(p.Ours), b.figure(p.Theirs)
 		ratio = append(ratio, y/x)
 		ours, theirs = append(ours, x), append(theirs, y)
 		floor = append(floor, p.Floor[:]...)

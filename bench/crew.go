@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/shmrouter/shmrouter/ring"
 )
 
 const (
@@ -37,7 +39,9 @@ const (
 type Crew struct {
 	receiver *process
 	senders  []*process
-	gauge    *Crew // measures the floor for a crew that is not pinned
+	gauge    *Crew    // measures the floor for a crew that is not pinned
+	inside   *process // both ends of a Channel; started by the first order for it
+	capacity int64    // of the rings
 	patience time.Duration
 	closed   bool
 }
@@ -53,7 +57,10 @@ func StartCrew(o CrewOptions) (_ *Crew, err error) {
 		return nil, err
 	}
 	defer w.close()
-	c := &Crew{patience: patienceAfter}
+	c := &Crew{patience: patienceAfter, capacity: o.Capacity}
+	if c.capacity == 0 {
+		c.capacity = ring.DefaultCapacity
+	}
 	defer func() {
 		if err != nil {
 			c.Close()
@@ -99,10 +106,13 @@ func StartCrew(o CrewOptions) (_ *Crew, err error) {
 type Result struct {
 	N        uint64
 	Elapsed  time.Duration // first send to last receipt
-	Latency  *Latency      // of round trips
+	Latency  *Latency      // of round trips, of paced messages one way, or of bursts
+	Counts   []uint64      // of each sender's messages, where an Order says For
 	Mallocs  uint64        // in all processes
 	Switches int64         // times that any of them slept
-	CPU      time.Duration // of all of them
+	CPU      time.Duration // of all of them; without a paced sender's spinning
+
+	SenderCPU, ReceiverCPU time.Duration // of these
 }
 
 // PerMessage is the time for a message, or round trip, in nanoseconds.
@@ -114,11 +124,44 @@ func (r *Result) add(p Report) {
 	r.CPU += time.Duration(p.CPU)
 }
 
+func (r *Result) sent(p Report) {
+	r.add(p)
+	r.SenderCPU += time.Duration(p.CPU)
+}
+
+func (r *Result) received(p Report) {
+	r.add(p)
+	r.ReceiverCPU += time.Duration(p.CPU)
+	if p.Latency != nil {
+		r.Latency = p.Latency
+	}
+	if r.Counts = p.Counts; r.Counts != nil {
+		r.N = 0
+		for _, n := range r.Counts {
+			r.N += n
+		}
+	}
+}
+
 // Stream sends N messages from all senders to the receiver.
-func (c *Crew) Stream(o Order) (Result, error) { return c.run(o, jobReceive, jobSend, c.senders) }
+func (c *Crew) Stream(o Order) (Result, error) {
+	if o.Via == Channel {
+		return c.runInside(o, jobStreamInside)
+	}
+	if o.For > 0 {
+		// All at once: who begins earlier would have a larger share.
+		o.From = now() + int64(5*time.Millisecond) + int64(len(c.senders))*int64(500*time.Microsecond)
+	}
+	return c.run(o, jobReceive, jobSend, c.senders)
+}
 
 // RoundTrip has sender 0 send N messages and wait for the answer to each.
-func (c *Crew) RoundTrip(o Order) (Result, error) { return c.run(o, jobEcho, jobPing, c.senders[:1]) }
+func (c *Crew) RoundTrip(o Order) (Result, error) {
+	if o.Via == Channel {
+		return c.runInside(o, jobTripInside)
+	}
+	return c.run(o, jobEcho, jobPing, c.senders[:1])
+}
 
 // Floor measures a round trip of two cache lines between the processors on
 // which a pinned crew's receiver and senders are, in nanoseconds: 0 where there
@@ -138,8 +181,8 @@ func (c *Crew) Floor() (ns float64, err error) {
 }
 
 func (c *Crew) run(o Order, receive, send Job, senders []*process) (Result, error) {
-	if o.Size < MinSize || o.N == 0 {
-		return Result{}, fmt.Errorf("bench: cannot send %d messages of %d bytes", o.N, o.Size)
+	if err := o.check(); err != nil {
+		return Result{}, err
 	}
 	got, sent, err := c.exchange(o, receive, send, senders)
 	if err != nil {
@@ -152,29 +195,96 @@ func (c *Crew) run(o Order, receive, send Job, senders []*process) (Result, erro
 	}
 	for _, s := range sent {
 		first = min(first, s.First)
-		res.add(s)
+		res.sent(s)
 	}
-	res.add(got)
+	res.received(got)
 	res.Elapsed = time.Duration(last - first)
 	return res, nil
 }
 
-// exchange gives the receiver its order, then the senders theirs, and collects
-// the reports. On an error the crew is closed.
+// check refuses what no transport can carry.
+func (o Order) check() error {
+	if o.Size < MinSize || o.N == 0 && o.For <= 0 {
+		return fmt.Errorf("bench: cannot send %d messages of %d bytes", o.N, o.Size)
+	}
+	return nil
+}
+
+// runInside is run for what takes both ends in one process.
+func (c *Crew) runInside(o Order, job Job) (res Result, err error) {
+	if err := o.check(); err != nil {
+		return res, err
+	}
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	if c.inside == nil {
+		if c.inside, err = startProcess(setup{Senders: len(c.senders), CPU: -1}, nil); err != nil {
+			return res, err
+		}
+	}
+	o.Job = job
+	if err := c.inside.order(o); err != nil {
+		return res, err
+	}
+	r, err := c.inside.report(patienceAll)
+	if err != nil {
+		return res, err
+	}
+	res = Result{N: o.N, Elapsed: time.Duration(r.Last - r.First), Latency: r.Latency}
+	res.sent(r)
+	return res, nil
+}
+
+// Contend has all senders send N messages at the same time while nobody reads,
+// and has them received afterwards. They must fit the ring. Elapsed is the time
+// of the sending alone.
+func (c *Crew) Contend(o Order) (res Result, err error) {
+	if err := o.check(); err != nil {
+		return res, err
+	}
+	if room := c.capacity / ring.Granule; o.N*uint64((o.Size+ring.Granule-1)/ring.Granule) > uint64(room) {
+		return res, fmt.Errorf("bench: %d messages of %d bytes do not fit a ring that nobody reads", o.N, o.Size)
+	}
+	o.Via, o.From = Ring, now()+int64(time.Millisecond)
+	_, sent, err := c.exchange(o, "", jobSend, c.senders)
+	if err != nil {
+		return res, err
+	}
+	got, _, err := c.exchange(o, jobReceive, "", nil)
+	if err != nil {
+		return res, err
+	}
+	res.N = o.N
+	first, last := sent[0].First, sent[0].Last
+	for _, s := range sent {
+		first, last = min(first, s.First), max(last, s.Last)
+		res.sent(s)
+	}
+	res.received(got)
+	res.Elapsed = time.Duration(last - first)
+	return res, nil
+}
+
+// exchange gives the receiver its order, if there is one for it, then the senders
+// theirs, and collects the reports. On an error the crew is closed.
 func (c *Crew) exchange(o Order, receive, send Job, senders []*process) (got Report, sent []Report, err error) {
 	defer func() {
 		if err != nil {
 			c.Close()
 		}
 	}()
-	o.Job = receive
-	if err := c.receiver.order(o); err != nil {
-		return got, nil, err
-	}
-	if r, err := c.receiver.report(patienceAll); err != nil {
-		return got, nil, err
-	} else if !r.Ready {
-		return got, nil, errors.New("bench: the receiver has reported without being ready")
+	if o.Job = receive; receive != "" {
+		if err := c.receiver.order(o); err != nil {
+			return got, nil, err
+		}
+		if r, err := c.receiver.report(patienceAll); err != nil {
+			return got, nil, err
+		} else if !r.Ready {
+			return got, nil, errors.New("bench: the receiver has reported without being ready")
+		}
 	}
 	o.Job = send
 	for _, p := range senders {
@@ -202,6 +312,9 @@ func (c *Crew) exchange(o Order, receive, send Job, senders []*process) (got Rep
 			return got, nil, fmt.Errorf("bench: no reports within %v", patienceAll)
 		}
 	}
+	if receive == "" {
+		return got, sent, nil
+	}
 	got, err = c.receiver.report(c.patience)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("%w: %d were sent, and the receiver still waits %v later", ErrBadMessage, o.N, c.patience)
@@ -212,7 +325,7 @@ func (c *Crew) exchange(o Order, receive, send Job, senders []*process) (got Rep
 // Close ends the processes.
 func (c *Crew) Close() {
 	c.closed = true
-	for _, p := range append(c.senders, c.receiver) {
+	for _, p := range append(c.senders, c.receiver, c.inside) {
 		if p != nil {
 			p.close()
 		}

@@ -30,7 +30,7 @@ func pingFloor(seg *shm.Segment) (float64, error) {
 	base := ping.Load()
 	took := make([]float64, floorBatches)
 	for i := range took {
-		start := shm.Now()
+		start := now()
 		for range floorBatch {
 			base++
 			storePlain(ping, base)
@@ -38,7 +38,7 @@ func pingFloor(seg *shm.Segment) (float64, error) {
 				return 0, err
 			}
 		}
-		took[i] = float64(shm.Now()-start) / floorBatch
+		took[i] = float64(now()-start) / floorBatch
 	}
 	slices.Sort(took)
 	return took[len(took)/2], nil
@@ -66,9 +66,9 @@ func awaitWord(w *atomic.Uint64, want uint64) error {
 				return nil
 			}
 		}
-		if now := time.Now(); end.IsZero() {
-			end = now.Add(floorLimit)
-		} else if now.After(end) {
+		if at := time.Now(); end.IsZero() {
+			end = at.Add(floorLimit)
+		} else if at.After(end) {
 			return fmt.Errorf("bench: floor: no answer within %v", floorLimit)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 //
 //	offset  size  meaning
 //	0       8     number of the message, from 0, in the low 48 bits; sender in the high 16
-//	8       8     where latency is measured: shm.Now at sending; else content
+//	8       8     where messages are paced: the time of sending; else content
 //	16      rest  content: a byte pattern that follows from the first word
 //
 // The content is written and checked only where an Order says Verify.
@@ -23,7 +23,10 @@ const MinSize = 16
 // MaxSenders bounds the number of sending processes in a Crew.
 const MaxSenders = ring.MaxSlots
 
-const numberBits = 48
+const (
+	numberBits = 48
+	lastMark   = 1 << (numberBits - 1) // in the number of a sender's last message, where only that tells
+)
 
 // ErrBadMessage is the error of a run in which a message came that should not
 // have come, or not so, or not then.
@@ -81,13 +84,41 @@ type verifier struct {
 	content bool
 	next    [MaxSenders]uint64
 	senders int
+	latency *recorder // of messages that carry their time
+	open    int       // senders whose last message is still to come
 }
 
 func newVerifier(size, senders int, content bool) *verifier {
 	return &verifier{size: size, senders: senders, content: content}
 }
 
-// check takes the next message as it came.
+// errAllEnded says that the last message of the last sender has come.
+var errAllEnded = errors.New("bench: all senders have ended")
+
+// follow has check do what else an order wants of messages that come from so
+// many senders.
+func (v *verifier) follow(o Order, senders int) {
+	if o.Rate > 0 {
+		r := newRecorder()
+		v.latency = &r
+	}
+	if o.For > 0 {
+		v.open = senders
+	}
+}
+
+// merge adds what another one has seen.
+func (v *verifier) merge(w *verifier) {
+	for s, n := range w.next[:v.senders] {
+		v.next[s] += n
+	}
+	if v.latency != nil {
+		v.latency.h.Merge(w.latency.h)
+	}
+}
+
+// check takes the next message as it came. Behind the last message of all
+// senders, where that is marked, it returns errAllEnded.
 func (v *verifier) check(b []byte) error {
 	if len(b) != v.size {
 		return fmt.Errorf("%w: %d bytes instead of %d", ErrBadMessage, len(b), v.size)
@@ -97,12 +128,23 @@ func (v *verifier) check(b []byte) error {
 	if sender >= v.senders {
 		return fmt.Errorf("%w: from sender %d, expected 0 to %d", ErrBadMessage, sender, v.senders-1)
 	}
+	last := false
 	if number != v.next[sender] {
-		return fmt.Errorf("%w: number %d of sender %d, expected %d", ErrBadMessage, number, sender, v.next[sender])
+		if last = v.open > 0 && number == v.next[sender]|lastMark; !last {
+			return fmt.Errorf("%w: number %d of sender %d, expected %d", ErrBadMessage, number, sender, v.next[sender])
+		}
 	}
 	v.next[sender]++
+	if v.latency != nil {
+		v.latency.add(now() - timeOf(b))
+	}
 	if v.content && !intact(b) {
 		return fmt.Errorf("%w: number %d of sender %d has other content than was sent", ErrBadMessage, number, sender)
+	}
+	if last {
+		if v.open--; v.open == 0 {
+			return errAllEnded
+		}
 	}
 	return nil
 }

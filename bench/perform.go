@@ -1,66 +1,20 @@
 package bench
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
+	"math"
 	"sync"
 
 	"github.com/shmrouter/shmrouter/shm"
 )
 
-// What an actor does when it is ordered to: one function for each job.
-
-// doSend sends this sender's share of the order.
-func (a *actor) doSend(o Order) (Report, error) {
-	out, err := a.outlet(o)
-	if err != nil {
-		return Report{}, err
-	}
-	b := make([]byte, o.Size)
-	n := share(o.N, a.Index, a.Senders)
-	rep := Report{First: shm.Now()}
-	for i := range n {
-		stamp(b, a.Index, i)
-		if o.Verify {
-			fill(b)
-		}
-		if o.Fault != "" && i == n/2 && a.Index == 0 {
-			err = cheat(out, b, o.Fault)
-		} else {
-			err = out.send(b)
-		}
-		if err != nil {
-			return rep, err
-		}
-	}
-	rep.Last = shm.Now()
-	return rep, nil
-}
-
-// cheat sends something else than b.
-func cheat(out outlet, b []byte, fault string) error {
-	switch fault {
-	case "drop":
-		return nil
-	case "repeat":
-		if err := out.send(b); err != nil {
-			return err
-		}
-	case "garble":
-		b = bytes.Clone(b)
-		b[len(b)-1] ^= 1
-	case "stretch":
-		b = append(bytes.Clone(b), 0)
-	default:
-		return fmt.Errorf("bench: no such fault: %q", fault)
-	}
-	return out.send(b)
-}
+// What an actor does when it is ordered to receive, to echo, or to measure the
+// floor: one function for each job.
 
 // doReceive takes the messages of all senders and checks them.
 func (a *actor) doReceive(o Order, ready func() error) (Report, error) {
 	total := newVerifier(o.Size, a.Senders, o.Verify)
+	total.follow(o, a.Senders)
 	receive, err := a.receiver(o, total)
 	if err != nil {
 		return Report{}, err
@@ -68,9 +22,17 @@ func (a *actor) doReceive(o Order, ready func() error) (Report, error) {
 	if err := ready(); err != nil {
 		return Report{}, err
 	}
-	rep := Report{First: shm.Now()}
+	rep := Report{First: now()}
 	err = receive()
-	rep.Last = shm.Now()
+	rep.Last = now()
+	if total.latency != nil {
+		l := total.latency.latency()
+		rep.Latency = &l
+	}
+	if o.For > 0 && errors.Is(err, errAllEnded) {
+		rep.Counts = total.next[:a.Senders]
+		return rep, nil
+	}
 	if err != nil {
 		return rep, err
 	}
@@ -81,9 +43,15 @@ func (a *actor) doReceive(o Order, ready func() error) (Report, error) {
 // one stream; elsewhere each sender has a connection, and the connection a
 // goroutine.
 func (a *actor) receiver(o Order, total *verifier) (func() error, error) {
+	count := func(share uint64) uint64 {
+		if o.For > 0 {
+			return math.MaxUint64 // until the last one's mark
+		}
+		return share
+	}
 	if o.Via == Ring || a.Senders == 1 {
 		in, err := a.inlet(o, 0)
-		return func() error { return in.receive(o.N, total) }, err
+		return func() error { return in.receive(count(o.N), total) }, err
 	}
 	ins := make([]inlet, a.Senders)
 	for i := range ins {
@@ -92,27 +60,28 @@ func (a *actor) receiver(o Order, total *verifier) (func() error, error) {
 			return nil, err
 		}
 	}
-	return func() error {
+	return func() (ended error) {
 		errs := make(chan error, len(ins))
 		var merge sync.Mutex
 		for i, in := range ins {
 			go func() {
 				v := newVerifier(o.Size, a.Senders, o.Verify)
-				err := in.receive(share(o.N, i, a.Senders), v)
+				v.follow(o, 1)
+				err := in.receive(count(share(o.N, i, a.Senders)), v)
 				merge.Lock()
 				defer merge.Unlock()
-				for s, n := range v.next[:a.Senders] {
-					total.next[s] += n
-				}
+				total.merge(v)
 				errs <- err
 			}()
 		}
 		for range ins {
-			if err := <-errs; err != nil {
+			err := <-errs
+			if err != nil && !errors.Is(err, errAllEnded) {
 				return err
 			}
+			ended = err
 		}
-		return nil
+		return ended
 	}, nil
 }
 
@@ -122,9 +91,13 @@ func (a *actor) doPing(o Order) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	return pingAll(in, out, o)
+}
+
+func pingAll(in inlet, out outlet, o Order) (Report, error) {
 	b := make([]byte, o.Size)
 	v, trips := newVerifier(o.Size, 1, o.Verify), newRecorder()
-	start := shm.Now()
+	start := now()
 	rep := Report{First: start}
 	for i := range o.N {
 		stamp(b, 0, i)
@@ -137,9 +110,9 @@ func (a *actor) doPing(o Order) (Report, error) {
 		if err := in.receive(1, v); err != nil {
 			return rep, err
 		}
-		now := shm.Now() // one look at the clock a round trip, which is part of it
-		trips.add(now - start)
-		start = now
+		end := now() // one look at the clock a round trip, which is part of it
+		trips.add(end - start)
+		start = end
 	}
 	rep.Last = start
 	l := trips.latency()
@@ -156,6 +129,10 @@ func (a *actor) doEcho(o Order, ready func() error) (Report, error) {
 	if err := ready(); err != nil {
 		return Report{}, err
 	}
+	return echoAll(in, out, o)
+}
+
+func echoAll(in inlet, out outlet, o Order) (Report, error) {
 	b := make([]byte, o.Size)
 	v := newVerifier(o.Size, 1, o.Verify)
 	for i := range o.N {

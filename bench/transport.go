@@ -18,6 +18,9 @@ const (
 	Pipe      Transport = "pipe"      // os.Pipe, one for each sender and direction
 	Unix      Transport = "unix"      // unix stream socket, a pair for each sender
 	Seqpacket Transport = "seqpacket" // unix socket that keeps messages apart, likewise
+	Channel   Transport = "channel"   // Go channel between goroutines of one process
+
+	viaRouter Transport = "router" // a worker's Sender; see Walk
 )
 
 // Wait says how the receiving end of a ring passes the time in which nothing
@@ -34,6 +37,9 @@ const (
 type outlet interface {
 	// send blocks until b is on its way; b may be changed then.
 	send(b []byte) error
+	// sendBatch does that for some messages of one size, at least one, at once
+	// where the transport can.
+	sendBatch(msgs [][]byte) error
 }
 
 type inlet interface {
@@ -125,14 +131,19 @@ func (w *wiring) connect(i int) error {
 	sender[numbered(filePipeDown, i)], w.receiver[numbered(filePipeDown, i)] = r, s
 	for name, kind := range map[string]int{fileUnix: syscall.SOCK_STREAM, fileSeq: syscall.SOCK_SEQPACKET} {
 		name = numbered(name, i)
-		fds, err := syscall.Socketpair(syscall.AF_UNIX, kind|syscall.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("bench: %s: %w", name, os.NewSyscallError("socketpair", err))
+		if w.receiver[name], sender[name], err = socketPair(name, kind); err != nil {
+			return err
 		}
-		w.receiver[name] = os.NewFile(uintptr(fds[0]), name)
-		sender[name] = os.NewFile(uintptr(fds[1]), name)
 	}
 	return nil
+}
+
+func socketPair(name string, kind int) (a, b *os.File, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, kind|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("bench: %s: %w", name, os.NewSyscallError("socketpair", err))
+	}
+	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
 }
 
 func numbered(name string, i int) string { return name + strconv.Itoa(i) }

@@ -23,8 +23,25 @@ type frameOutlet struct {
 }
 
 func (o *frameOutlet) send(b []byte) error {
-	o.frame = binary.LittleEndian.AppendUint32(o.frame[:0], uint32(len(b)))
+	o.frame = o.frame[:0]
+	o.add(b)
+	return o.write()
+}
+
+func (o *frameOutlet) sendBatch(msgs [][]byte) error {
+	o.frame = o.frame[:0]
+	for _, b := range msgs {
+		o.add(b)
+	}
+	return o.write()
+}
+
+func (o *frameOutlet) add(b []byte) {
+	o.frame = binary.LittleEndian.AppendUint32(o.frame, uint32(len(b)))
 	o.frame = append(o.frame, b...)
+}
+
+func (o *frameOutlet) write() error {
 	_, err := o.w.Write(o.frame)
 	return err
 }
@@ -42,15 +59,8 @@ func newFrameInlet(r io.Reader) *frameInlet {
 
 func (in *frameInlet) receive(n uint64, v *verifier) error {
 	for range n {
-		if _, err := io.ReadFull(in.r, in.head[:]); err != nil {
-			return err
-		}
-		size := binary.LittleEndian.Uint32(in.head[:])
-		if uint64(size) > uint64(len(in.buf)) {
-			return ErrBadMessage
-		}
-		b := in.buf[:size]
-		if _, err := io.ReadFull(in.r, b); err != nil {
+		b, err := in.next()
+		if err != nil {
 			return err
 		}
 		if err := v.check(b); err != nil {
@@ -60,12 +70,35 @@ func (in *frameInlet) receive(n uint64, v *verifier) error {
 	return nil
 }
 
+// next returns a message, which is good until the one after it.
+func (in *frameInlet) next() ([]byte, error) {
+	if _, err := io.ReadFull(in.r, in.head[:]); err != nil {
+		return nil, err
+	}
+	size := binary.LittleEndian.Uint32(in.head[:])
+	if uint64(size) > uint64(len(in.buf)) {
+		return nil, ErrBadMessage
+	}
+	b := in.buf[:size]
+	_, err := io.ReadFull(in.r, b)
+	return b, err
+}
+
 // packetOutlet and packetInlet use a socket that keeps messages apart.
 type packetOutlet struct{ conn net.Conn }
 
 func (o packetOutlet) send(b []byte) error {
 	_, err := o.conn.Write(b)
 	return err
+}
+
+func (o packetOutlet) sendBatch(msgs [][]byte) error {
+	for _, b := range msgs {
+		if err := o.send(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type packetInlet struct {

@@ -13,7 +13,10 @@ import (
 const pollLimit = 256
 
 // ringOutlet sends on a ring as any program would.
-type ringOutlet struct{ p *ring.Producer }
+type ringOutlet struct {
+	r *ring.Ring
+	p *ring.Producer
+}
 
 func openRingOutlet(f *os.File) (*ringOutlet, error) {
 	r, err := ring.OpenFile(f)
@@ -24,10 +27,17 @@ func openRingOutlet(f *os.File) (*ringOutlet, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	return &ringOutlet{a.NewProducer()}, nil
+	return &ringOutlet{r, a.NewProducer()}, nil
 }
 
 func (o *ringOutlet) send(b []byte) error { return o.p.Send(context.Background(), b, 0) }
+
+func (o *ringOutlet) sendBatch(msgs [][]byte) error {
+	return o.p.SendBatch(context.Background(), msgs, nil)
+}
+
+// drained reports whether everything sent here has been released.
+func (o *ringOutlet) drained() bool { return o.r.Head() >= o.p.Position() }
 
 // ringInlet is the consumer of a ring. Its process keeps the seat from the
 // first run to its end.
