@@ -19,7 +19,7 @@ type CrewOptions struct {
 	Senders  int    // processes, 1 to MaxSenders; 0 means 1
 	Pinned   bool   // senders on one processor, receiver on another
 	Place    Place  // where they are pinned otherwise
-	Capacity int64  // of each ring in bytes; 0 means the default
+	Capacity int64  // of the ring in bytes; 0 means the default
 	RingOnly bool   // no other transport between them: a crowd would need too many descriptors
 	Dir      string // for Tasks that need one
 }

@@ -16,6 +16,7 @@ import (
 const localCapacity = 4 << 20
 
 type local struct {
+	r *ring.Ring
 	p *ring.Producer
 	c *ring.Consumer
 	v *verifier
@@ -34,7 +35,7 @@ func newLocal(b *testing.B, size int) *local {
 		require.NoError(b, a.Close())
 		require.NoError(b, r.Close())
 	})
-	return &local{a.NewProducer(), c, newVerifier(size, 1, false), localCapacity / 4 / max(size, ring.Granule)}
+	return &local{r, a.NewProducer(), c, newVerifier(size, 1, false), localCapacity / 4 / max(size, ring.Granule)}
 }
 
 // chunks splits b.N into runs of at most a chunk, of which put sends n messages

@@ -85,7 +85,11 @@ func newWiring(o CrewOptions) (_ *wiring, err error) {
 		return nil, err
 	}
 	for _, name := range []string{fileRingUp, fileRingDown} {
-		r, err := ring.New(ring.Options{Capacity: o.Capacity})
+		capacity := o.Capacity
+		if name == fileRingDown { // which never holds more than an answer
+			capacity = min(capacity, ring.DefaultCapacity)
+		}
+		r, err := ring.New(ring.Options{Capacity: capacity})
 		if err != nil {
 			return nil, err
 		}
