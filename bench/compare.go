@@ -103,6 +103,22 @@ func (s *Side) fit(each time.Duration) error {
 	}
 }
 
+// Verify has both sides send a few messages of which every byte is checked, if
+// they are not paced.
+func (b *Bout) Verify(n uint64) error {
+	for _, s := range []Side{b.ours, b.theirs} {
+		if s.Order.Rate > 0 {
+			continue
+		}
+		o := s.Order
+		o.N, o.Verify = n, true
+		if _, err := s.Run(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Pair runs one more pair.
 func (b *Bout) Pair() error {
 	var p Pair

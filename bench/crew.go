@@ -44,6 +44,8 @@ type Crew struct {
 	capacity int64    // of the rings
 	patience time.Duration
 	closed   bool
+
+	floorless bool // only one processor, or no right to choose between them
 }
 
 // StartCrew starts the processes.
@@ -94,7 +96,8 @@ func StartCrew(o CrewOptions) (_ *Crew, err error) {
 		}
 		c.senders = append(c.senders, p)
 	}
-	if (!o.Pinned || o.Place == Together) && near >= 0 {
+	c.floorless = near < 0 || CanPin() != nil
+	if (!o.Pinned || o.Place == Together) && !c.floorless {
 		// To move the crew's own threads for each floor would disturb what is
 		// measured next.
 		c.gauge, err = StartCrew(CrewOptions{Pinned: true})
@@ -165,9 +168,9 @@ func (c *Crew) RoundTrip(o Order) (Result, error) {
 
 // Floor measures a round trip of two cache lines between the processors on
 // which a pinned crew's receiver and senders are, in nanoseconds: 0 where there
-// is only one processor.
+// is only one processor, or no right to choose between them.
 func (c *Crew) Floor() (ns float64, err error) {
-	if _, other := twoCPUs(); other < 0 {
+	if c.floorless {
 		return 0, nil
 	}
 	if c.gauge != nil {

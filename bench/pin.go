@@ -38,6 +38,15 @@ func pinProcess(cpu int) error {
 	}
 }
 
+// CanPin says why this process may not choose its processor; nil if it may.
+func CanPin() error {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return os.NewSyscallError("sched_getaffinity", err)
+	}
+	return os.NewSyscallError("sched_setaffinity", unix.SchedSetaffinity(0, &set)) // what it is already
+}
+
 func oneCPU(cpu int) *unix.CPUSet {
 	var set unix.CPUSet
 	set.Set(cpu)

@@ -11,7 +11,7 @@ const (
 	Near     State = "near"      // two cores with one cache between them
 	Far      State = "far"       // two such groups, or sockets
 	Mixed    State = "mixed"     // probes that disagree
-	Alone    State = "alone"     // there is only one processor
+	Unknown  State = "unknown"   // only one processor, or no right to choose between them
 )
 
 // Round trips of two cache lines below which processors are so near: between
@@ -24,12 +24,12 @@ const (
 // StateOf is what floors in nanoseconds, measured one after the other, say of
 // the time between them.
 func StateOf(floors ...float64) State {
-	state := Alone
+	state := Unknown
 	for i, f := range floors {
 		s := Far
 		switch {
 		case f == 0 || math.IsNaN(f):
-			s = Alone
+			s = Unknown
 		case f < sameCoreBelow:
 			s = SameCore
 		case f < nearBelow:

@@ -180,7 +180,7 @@ func TestStates(t *testing.T) {
 		Near:     {{120}, {110, 130, 249}},
 		Far:      {{280, 430, 900}},
 		Mixed:    {{70, 120, 120}, {120, 120, 430}},
-		Alone:    {{0, 0, 0}},
+		Unknown:  {{0, 0, 0}},
 	} {
 		for _, f := range floors {
 			require.Equal(t, want, StateOf(f...), "%v", f)
