@@ -1,6 +1,7 @@
 // Command shmdemo shows that the message router survives: it has worker processes
 // send messages of all sizes, kills them at any moment, replaces them, and
-// compares everything that arrives with what the workers noted down.
+// compares everything that arrives with what the workers noted down. And it shows
+// how fast it is, on the machine at hand.
 //
 //	shmdemo                                  ten seconds of stress, a table, a verdict
 //	shmdemo --json --duration 1m --workers 32
@@ -8,6 +9,7 @@
 //	shmdemo soak --duration 30m              everything at once, and nothing may grow
 //	shmdemo sweep                            kills at every instruction of every operation, in some minutes
 //	shmdemo sweep --quick                    the same for a sample of them
+//	shmdemo bench                            the ring beside pipes, sockets and channels, in less than two minutes
 //	shmdemo --help
 //
 // Its exit status is 0 if nothing was wrong, 1 on any violation, 2 if it could not
@@ -24,6 +26,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/shmrouter/shmrouter/bench"
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/speed"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/sweep"
 	"github.com/shmrouter/shmrouter/ring"
@@ -41,6 +45,7 @@ const (
 type cli struct {
 	Stress stressCmd `cmd:"" default:"withargs" help:"Kill and stop workers while they send, and judge what arrives (default)."`
 	Soak   soakCmd   `cmd:"" help:"Everything at once, for long, and nothing may grow."`
+	Bench  benchCmd  `cmd:"" help:"Compare the ring with pipes, unix sockets and Go channels, in pairs."`
 	Sweep  sweepCmd  `cmd:"" help:"Kill and stop processes at every instruction of every operation, and judge what the others see."`
 }
 
@@ -54,6 +59,7 @@ type notHere struct{ error }
 type usageError struct{ error }
 
 func main() {
+	bench.Main()
 	if sweep.IsRole() {
 		os.Exit(sweep.Role())
 	}
@@ -67,7 +73,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	exit := -1
 	parser := kong.Must(&cli{},
 		kong.Name("shmdemo"),
-		kong.Description("Shows that the shared-memory message router survives. "+
+		kong.Description("Shows that the shared-memory message router survives, and how fast it is. "+
 			"Exit status 0: nothing was wrong; 1: a violation; 2: could not run as asked; "+
 			"3: not permitted here."),
 		kong.Writers(stdout, stderr),
@@ -76,6 +82,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		kong.Help(help),
 		kong.BindTo(stdout, (*output)(nil)), kong.Vars{
 			"capacity": strconv.Itoa(ring.DefaultCapacity), "operations": strings.Join(sweep.Names(), ", "),
+			"rows": strings.Join(speed.Names(), ", "),
 		},
 	)
 	ctx, err := parser.Parse(args)

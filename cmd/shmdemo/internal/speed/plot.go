@@ -1,0 +1,150 @@
+package speed
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+)
+
+// The picture: for each row a bar for each rival, from 1 to how many times better the ring is, on a logarithmic axis, with the
+// middle half of the pairs as a whisker. Plain SVG, without scripts or fonts; its colours follow the reader's light or dark.
+
+const (
+	plotWidth  = 860
+	plotLeft   = 250 // where the axis begins
+	plotRight  = 70  // room for the last figure
+	barHeight  = 11
+	barStep    = 14
+	rowGap     = 12
+	plotTop    = 74
+	plotBottom = 78
+)
+
+const plotStyle = `
+text { font-family: system-ui, sans-serif; font-size: 12px; fill: #24292f; }
+.title { font-size: 16px; font-weight: 600; }
+.small { font-size: 10.5px; fill: #57606a; }
+.grid { stroke: #d0d7de; stroke-width: 1; }
+.one { stroke: #24292f; stroke-width: 1.5; }
+.whisker { stroke: #24292f; stroke-width: 1.2; fill: none; }
+.pipe { fill: #6e9bd1; }
+.unix { fill: #d98b3a; }
+.channel { fill: #58a06c; }
+.paper { fill: #ffffff; }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3; }
+.small { fill: #9aa4ae; }
+.grid { stroke: #343b44; }
+.one, .whisker { stroke: #e6edf3; }
+.pipe { fill: #4f7fb8; }
+.unix { fill: #b9722a; }
+.channel { fill: #3f8555; }
+.paper { fill: #0d1117; }
+}
+`
+
+// Plot writes the picture.
+func (res *Result) Plot(w io.Writer) error {
+	p := plot{low: 1, high: 10}
+	bars := 0
+	for _, row := range res.Rows {
+		for _, a := range row.Against {
+			bars++
+			p.low = min(p.low, positive(a.Ratio.P25, a.Ratio.P50))
+			p.high = max(p.high, positive(a.Ratio.P75, a.Ratio.P50))
+		}
+	}
+	p.low, p.high = decade(p.low, math.Floor), decade(p.high, math.Ceil)
+	bottom := plotTop + bars*barStep + len(res.Rows)*rowGap
+	height := bottom + plotBottom
+	p.printf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-labelledby="t">`+"\n",
+		plotWidth, height, plotWidth, height)
+	p.printf(`<title id="t">How many times better the ring is than pipes, unix sockets and Go channels</title>` + "\n")
+	p.printf("<style>%s</style>\n", plotStyle)
+	p.printf(`<rect class="paper" width="%d" height="%d"/>`+"\n", plotWidth, height)
+	p.text(16, 26, "title", "start", "How many times better the ring is")
+	x := 16
+	for _, c := range columns {
+		p.printf(`<rect class="%s" x="%d" y="40" width="11" height="11"/>`, c, x)
+		p.text(float64(x+16), 50, "", "start", "than a "+rivalName(c, false))
+		x += 150
+	}
+	p.axis(bottom)
+	y := plotTop
+	for _, row := range res.Rows {
+		p.text(plotLeft-10, float64(y+len(row.Against)*barStep/2+4), "", "end", row.Title)
+		for _, a := range row.Against {
+			p.bar(y, a)
+			y += barStep
+		}
+		y += rowGap
+	}
+	p.text(16, float64(bottom+32), "small", "start", res.Machine)
+	for i, line := range strings.Split(res.where(), "\n") {
+		p.text(16, float64(bottom+47+15*i), "small", "start", line)
+	}
+	p.printf("</svg>\n")
+	_, err := io.WriteString(w, p.out.String())
+	return err
+}
+
+type plot struct {
+	out       strings.Builder
+	low, high float64
+}
+
+func (p *plot) printf(format string, args ...any) { fmt.Fprintf(&p.out, format, args...) }
+
+func (p *plot) text(x, y float64, class, anchor, s string) {
+	if class != "" {
+		class = fmt.Sprintf(` class="%s"`, class)
+	}
+	p.printf(`<text x="%.1f" y="%.1f"%s text-anchor="%s">`, x, y, class, anchor)
+	_ = xml.EscapeText(&p.out, []byte(s)) // a Builder takes everything
+	p.printf("</text>\n")
+}
+
+// at is where a ratio lies on the axis.
+func (p *plot) at(ratio float64) float64 {
+	share := math.Log(ratio/p.low) / math.Log(p.high/p.low)
+	return plotLeft + min(1, max(0, share))*(plotWidth-plotRight-plotLeft)
+}
+
+func (p *plot) axis(bottom int) {
+	for v := p.low; v <= p.high*1.001; v *= 10 {
+		class := "grid"
+		if math.Abs(v-1) < 1e-9 {
+			class = "one"
+		}
+		p.printf(`<line class="%s" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`+"\n", class, p.at(v), p.at(v), plotTop-8, bottom)
+		p.text(p.at(v), float64(bottom+14), "", "middle", fmt.Sprintf("%g×", v))
+	}
+}
+
+func (p *plot) bar(y int, a Against) {
+	r := a.Ratio
+	if !(r.P50 > 0) {
+		return
+	}
+	lo, hi := p.at(min(1, r.P50)), p.at(max(1, r.P50))
+	p.printf(`<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"/>`, a.Transport, lo, y, max(1, hi-lo), barHeight)
+	middle := float64(y) + barHeight/2.0
+	from, to := p.at(positive(r.P25, r.P50)), p.at(positive(r.P75, r.P50))
+	p.printf(`<path class="whisker" d="M%.1f %.1fH%.1fM%.1f %.1fv6M%.1f %.1fv6"/>`+"\n", from, middle, to, from, middle-3, to, middle-3)
+	p.text(max(hi, to)+6, middle+4, "", "start", digits(r.P50)+"×")
+}
+
+// positive is the first of the figures that has a place on a logarithmic axis.
+func positive(xs ...float64) float64 {
+	if i := slices.IndexFunc(xs, func(x float64) bool { return x > 0 && !math.IsInf(x, 0) }); i >= 0 {
+		return xs[i]
+	}
+	return 1
+}
+
+func decade(x float64, round func(float64) float64) float64 {
+	return math.Pow(10, round(math.Log10(x)))
+}
