@@ -15,7 +15,7 @@ import (
 
 // benchCmd is the command line of the benchmark.
 type benchCmd struct {
-	Duration time.Duration `placeholder:"D" default:"90s" help:"For how long pairs are measured; each question gets at least one (${default})."`
+	Duration time.Duration `placeholder:"D" default:"90s" help:"For how long pairs are measured; up to a quarter more until each question has had one (${default})."`
 	Pairs    int           `placeholder:"N" help:"End after so many pairs of each question (no limit)."`
 	Each     time.Duration `placeholder:"D" default:"40ms" help:"How long one run takes; a pair is two of them (${default})."`
 	Rows     []string      `placeholder:"NAME,..." help:"Only these: ${rows} (all)."`

@@ -111,7 +111,7 @@ func (row *Row) lines() []table.Row {
 		floors = fmt.Sprintf("%s floors", digits(row.Floors))
 	}
 	first := table.Row{row.Title, row.value(row.Ours.P50)}
-	second := table.Row{fmt.Sprintf("  %d pairs with each", row.pairs()), floors}
+	second := table.Row{fmt.Sprintf("  pairs with each: %d", row.pairs()), floors}
 	third := table.Row{"", p99}
 	fourth := table.Row{"", cpu}
 	for _, c := range columns {
