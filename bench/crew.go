@@ -218,6 +218,9 @@ func (c *Crew) runInside(o Order, job Job) (res Result, err error) {
 	if err := o.check(); err != nil {
 		return res, err
 	}
+	if o.For > 0 || o.Burst > 0 {
+		return res, errors.New("bench: in one process a number of messages is sent, one after the other or paced")
+	}
 	defer func() {
 		if err != nil {
 			c.Close()

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/shmrouter/shmrouter/shm"
 )
 
 // The ways of sending besides one message after the other.
@@ -43,6 +45,8 @@ func TestChannel(t *testing.T) {
 		_, err = c.Stream(Order{Via: Channel, N: 1000, Size: 64, Verify: true, Fault: fault})
 		require.ErrorIs(t, err, ErrBadMessage)
 	}
+	_, err = c.Stream(Order{Via: Channel, For: time.Millisecond, Size: 64})
+	require.ErrorContains(t, err, "a number of messages")
 	_, err = c.Stream(Order{Via: Channel, N: 1, Size: 65})
 	require.ErrorContains(t, err, "65 bytes")
 }
@@ -83,6 +87,40 @@ func TestPaced(t *testing.T) {
 	require.ErrorContains(t, err, "pace")
 	_, err = c.Stream(Order{Via: Ring, N: n, Size: 64, Rate: rate, Verify: true})
 	require.ErrorContains(t, err, errTimeAndContent.Error())
+}
+
+// TestPacedSubtracts: what the loop takes without sending is not the transport's.
+func TestPacedSubtracts(t *testing.T) {
+	o := Order{N: 10, Size: 64, Rate: 1000}
+	run := func(o Order) (Result, error) {
+		return Result{N: o.N, SenderCPU: 700, ReceiverCPU: 200, Elapsed: 5 * time.Millisecond}, nil
+	}
+	mute := func(Order) (Result, error) { return Result{SenderCPU: 300}, nil }
+	p, err := paced(o, run, mute)
+	require.NoError(t, err)
+	require.EqualValues(t, 40, p.Sender)
+	require.EqualValues(t, 20, p.Receiver)
+	require.InDelta(t, 2000, p.Rate, 0.01)
+}
+
+// TestSpinningIsNotCharged: the processor time of a sender that spins nearly all the time is nearly nothing.
+func TestSpinningIsNotCharged(t *testing.T) {
+	if !shm.CanSpin() {
+		t.Skip("nothing spins on one processor")
+	}
+	const n, rate = 400, 10_000
+	before := usageBefore()
+	p := newPacer(now(), rate)
+	for i := range uint64(n) {
+		p.wait(i)
+	}
+	var rep Report
+	before.until(&rep)
+	whole := rep.CPU
+	rep.Spun = p.spun
+	before.until(&rep)
+	require.Positive(t, p.spun)
+	require.Less(t, rep.CPU, whole/2)
 }
 
 // TestPacer: nothing is early, who is late catches up, and the time spun is part

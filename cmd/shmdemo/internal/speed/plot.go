@@ -126,7 +126,7 @@ func (p *plot) axis(bottom int) {
 
 func (p *plot) bar(y int, a Against) {
 	r := a.Ratio
-	if !(r.P50 > 0) {
+	if !(r.P50 > 0) || math.IsInf(r.P50, 0) {
 		return
 	}
 	lo, hi := p.at(min(1, r.P50)), p.at(max(1, r.P50))

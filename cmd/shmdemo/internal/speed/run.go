@@ -75,7 +75,7 @@ func (r *run) look() {
 		note("Processes cannot be pinned (%v): the kernel places them, and there is no floor.", cannot)
 	}
 	if q := bench.Quota(); q > 0 && q < 3 {
-		note("A quota of %.3g processors holds everybody up now and then; so does what keeps two of them busy.", q)
+		note("There is a quota of %.3g processors: who has used it up waits for the next period, and that is in the figures.", q)
 	}
 	for _, row := range rows {
 		if len(r.cfg.Rows) > 0 && !slices.Contains(r.cfg.Rows, row.name) {
