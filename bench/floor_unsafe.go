@@ -63,23 +63,24 @@ func echoFloor(seg *shm.Segment) error {
 // both come to run at the same time sooner than by the end of their turns.
 func awaitWord(w *atomic.Uint64, want uint64) error {
 	const (
-		looks = 1 << 12 // tens of microseconds
-		rest  = 50 * time.Microsecond
+		looks    = 1 << 10
+		patience = time.Millisecond // much longer than a rest takes, or both would rest in turn for ever
+		rest     = 50 * time.Microsecond
 	)
-	for end := int64(0); ; {
+	for start := int64(0); ; {
 		for range looks {
 			if w.Load() == want {
 				return nil
 			}
 		}
-		at := now()
-		if end == 0 {
-			end = at + int64(floorLimit)
-		}
-		if at > end {
+		switch at := now(); {
+		case start == 0:
+			start = at
+		case at-start > int64(floorLimit):
 			return fmt.Errorf("bench: floor: no answer within %v", floorLimit)
+		case at-start > int64(patience):
+			sleepUntil(at + int64(rest))
 		}
-		sleepUntil(at + int64(rest))
 	}
 }
 
