@@ -23,7 +23,7 @@ type Side struct {
 	Order Order // N is found out
 }
 
-// Pair is one answer: both runs, one after the other, with the floor before,
+// Pair is one answer: both runs, one right after the other, with the floor before,
 // between and after.
 type Pair struct {
 	Ours, Theirs Paced
@@ -119,14 +119,23 @@ func (b *Bout) Verify(n uint64) error {
 	return nil
 }
 
-// Pair runs one more pair.
+// Pair runs one more pair. Who is first changes from pair to pair.
 func (b *Bout) Pair() error {
 	var p Pair
 	var err [5]error
+	run := func(theirs bool) (err error) {
+		if theirs {
+			p.Theirs, err = b.theirs.Run(b.theirs.Order)
+		} else {
+			p.Ours, err = b.ours.Run(b.ours.Order)
+		}
+		return err
+	}
+	theirsFirst := len(b.pairs)%2 == 1
 	p.Floor[0], err[0] = b.floor()
-	p.Ours, err[1] = b.ours.Run(b.ours.Order)
+	err[1] = run(theirsFirst)
 	p.Floor[1], err[2] = b.floor()
-	p.Theirs, err[3] = b.theirs.Run(b.theirs.Order)
+	err[3] = run(!theirsFirst)
 	p.Floor[2], err[4] = b.floor()
 	if err := errors.Join(err[:]...); err != nil {
 		return err

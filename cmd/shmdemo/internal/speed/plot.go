@@ -20,7 +20,7 @@ const (
 	barStep    = 14
 	rowGap     = 12
 	plotTop    = 74
-	plotBottom = 78
+	plotBottom = 93
 )
 
 const plotStyle = `
@@ -82,9 +82,10 @@ func (res *Result) Plot(w io.Writer) error {
 		}
 		y += rowGap
 	}
-	p.text(16, float64(bottom+32), "small", "start", res.Machine)
+	p.text(16, float64(bottom+32), "small", "start", "Medians of pairs, and the middle half of them. Worker to handler: the router, beside a goroutine for each unix socket and one channel.")
+	p.text(16, float64(bottom+47), "small", "start", res.Machine)
 	for i, line := range strings.Split(res.where(), "\n") {
-		p.text(16, float64(bottom+47+15*i), "small", "start", line)
+		p.text(16, float64(bottom+62+15*i), "small", "start", line)
 	}
 	p.printf("</svg>\n")
 	_, err := io.WriteString(w, p.out.String())

@@ -170,7 +170,7 @@ func (row *Row) sumUp() {
 				ns = 1e9 / ns
 			}
 			if p.Floor[0] > 0 {
-				floors = append(floors, 2*ns/(p.Floor[0]+p.Floor[1]))
+				floors = append(floors, 3*ns/(p.Floor[0]+p.Floor[1]+p.Floor[2]))
 			}
 		}
 	}
