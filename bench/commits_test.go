@@ -14,6 +14,9 @@ import (
 
 // TestCompareCommits has the script compare commits of a module of its own, whose benchmarks always say the same.
 func TestCompareCommits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds some ten test binaries")
+	}
 	for _, tool := range []string{"bash", "git", "go", "awk"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skip("the script needs ", tool)
