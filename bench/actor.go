@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
@@ -93,8 +92,6 @@ func Main() {
 	if text == "" {
 		return
 	}
-	// Signals to the whole group, as from a terminal, are for who asked: the crew ends with it.
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	var s setup
 	err := json.Unmarshal([]byte(text), &s)
 	if err == nil {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -40,6 +41,8 @@ func newProcess(s setup, files map[string]*os.File) (*process, error) {
 	}
 	p.cmd.Env = append(os.Environ(), envActor+"="+string(text))
 	p.cmd.Stderr = &p.stderr
+	// A terminal's signals are for who measures, and would find an actor before it could ignore them.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	for _, name := range s.Files {
 		p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, files[name])
 	}

@@ -202,7 +202,7 @@ func (r *Run) stop() {
 // awaitCounts waits until the router, which runs on, has published its counts: it
 // does so before it sleeps.
 func (r *Run) awaitCounts() {
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(r.cfg.Patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if f := r.host.main.figures(); f.ring.Sleeping && f.queued == 0 {
 			return
 		}
