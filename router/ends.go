@@ -112,7 +112,9 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 	if rcv.endQueued || rcv.dying {
 		for i := range l.late {
 			if e := &l.late[i]; e.rcv == rcv && e.peer != nil && e.until != 0 {
-				e.peer.PID, e.peer.State, e.until = x.pid, x.state, 0
+				if e.until = 0; !m.heldByAnother(rcv, e.slot, x.pid) {
+					e.peer.PID, e.peer.State = x.pid, x.state
+				}
 			}
 		}
 		return
@@ -135,6 +137,9 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 		fallthrough // a child of it just did
 	case wire.PipeAttached, wire.PipeEnded:
 		if slot := m.n.dir.Word(rcv.index).Slot(); slot < ring.MaxSlots {
+			if m.heldByAnother(rcv, slot, x.pid) {
+				rcv.exit, rcv.exitPID = nil, 0 // it may have died meanwhile, but not with this status
+			}
 			l.compare(m, slot)
 			if s := &l.slots[slot]; s.pid == x.pid {
 				l.doubt(s)
@@ -145,6 +150,13 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 			}
 		}
 	}
+}
+
+// heldByAnother reports whether another process than pid is known to have taken the pipe: a child of it, to which it
+// left the hand-over.
+func (m *monitor) heldByAnother(rcv *Receiver, slot, pid int) bool {
+	info := m.n.ring.SlotInfo(slot)
+	return info.PID != 0 && info.PID != pid && info.PIDNamespace == shm.PIDNamespace() && m.n.dir.Load(rcv.index).HeldBy(slot, info.Instance)
 }
 
 // checkEntries looks at some of the directory's entries a tick, in rotation.
