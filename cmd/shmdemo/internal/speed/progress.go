@@ -2,54 +2,15 @@ package speed
 
 import (
 	"fmt"
-	"io"
-	"strings"
-	"sync"
 	"time"
+
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/report"
 )
 
-// How often the display is renewed: in place on a terminal, else by a line of its own. Rarely, because the measurements need
+// display tells how far the run has come until the function that it returns is called. Rarely, because the measurements need
 // the processors.
-const (
-	liveEvery  = 500 * time.Millisecond
-	plainEvery = 10 * time.Second
-	barWidth   = 30
-)
-
-// display tells how far the run has come until the function that it returns is called.
 func (r *run) display() (quit func()) {
-	w, every := r.cfg.Progress, plainEvery
-	if w == nil {
-		return func() {}
-	}
-	if r.cfg.Live {
-		every = liveEvery
-	}
-	ended := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		t := time.NewTicker(every)
-		defer t.Stop()
-		for {
-			select {
-			case <-ended:
-				if r.cfg.Live {
-					io.WriteString(w, "\r\x1b[K")
-				}
-				return
-			case <-t.C:
-			}
-			if r.cfg.Live {
-				fmt.Fprintf(w, "\r%s\x1b[K", r.line())
-			} else {
-				fmt.Fprintln(w, r.line())
-			}
-		}
-	})
-	return func() {
-		close(ended)
-		wg.Wait()
-	}
+	return report.Progress(r.cfg.Progress, r.cfg.Live, 500*time.Millisecond, r.line)
 }
 
 func (r *run) line() string {
@@ -68,6 +29,5 @@ func (r *run) line() string {
 	if first := int64(len(r.questions)); done < first { // each question gets a pair
 		share = min(share, float64(done)/float64(first))
 	}
-	full := int(share * barWidth)
-	return fmt.Sprintf("%4.0fs  %s%s  %d pairs  %s", took.Seconds(), strings.Repeat("█", full), strings.Repeat("░", barWidth-full), done, *what)
+	return fmt.Sprintf("%4.0fs  %s  %d pairs  %s", took.Seconds(), report.Bar(share), done, *what)
 }
