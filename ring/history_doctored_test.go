@@ -169,7 +169,7 @@ var doctorings = []doctoring{
 		i := at[1+random.IntN(len(at)-1)]
 		d, before := h.ops[i], h.ops[i-1]
 		_, sent := h.find(d.value)
-		if sent.ret >= d.call-1 || before.log != d.log || before.head != d.head {
+		if sent.ret >= d.call-1 || before.ret >= d.call-1 || before.log != d.log || before.head != d.head {
 			return false
 		}
 		d.kind, d.call, d.ret = opEmpty, d.call-1, d.call-1
