@@ -60,13 +60,13 @@ func metaOf(meta func(int) uint64, i int) uint64 {
 
 func (p *Producer) sendBatch(msgs [][]byte, meta func(int) uint64) error {
 	g := batchGranules(msgs)
-	pos, err := p.claim(g)
+	pos, w, err := p.claim(g)
 	if err != nil {
 		return err
 	}
-	p.filling.pos, p.filling.g = pos, g
+	p.filling.pos, p.filling.w = pos, w
 	defer func() { // meta may panic
-		if p.filling.g != 0 {
+		if p.filling.w != 0 {
 			p.giveBack()
 		}
 	}()
@@ -78,8 +78,8 @@ func (p *Producer) sendBatch(msgs [][]byte, meta func(int) uint64) error {
 		at += granulesFor(len(m))
 		total += uint64(len(m))
 	}
-	p.filling.g = 0
-	if err := p.commit(pos, g); err != nil {
+	p.filling.w = 0
+	if err := p.commit(pos, w); err != nil {
 		return err
 	}
 	p.count(1, total)

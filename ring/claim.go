@@ -31,7 +31,7 @@ type grant struct {
 	p   *Producer
 	gen uint64 // raised when the claim ends
 	pos uint64
-	g   uint64 // granules; 0: no claim is open
+	w   header // the claim; 0: none is open
 	n   int    // bytes asked for
 	m   uint64 // meta
 }
@@ -52,8 +52,9 @@ func (p *Producer) TryClaim(n int, meta uint64) (Claim, error) {
 	}
 	g := granulesFor(n)
 	var pos uint64
+	var w header
 	err := p.guarded(func() (err error) {
-		pos, err = p.claim(g)
+		pos, w, err = p.claim(g)
 		return err
 	})
 	if err != nil {
@@ -62,7 +63,7 @@ func (p *Producer) TryClaim(n int, meta uint64) (Claim, error) {
 	}
 	p.lease = nil
 	storeRelaxed(&p.open, p.open.Load()+1)
-	l.pos, l.g, l.n, l.m = pos, g, n, meta
+	l.pos, l.w, l.n, l.m = pos, w, n, meta
 	return Claim{l, l.gen}, nil
 }
 
@@ -91,12 +92,11 @@ func (t *grant) dropped() {
 	a := t.p.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if t.g == 0 || a.left {
+	if t.w == 0 || a.left {
 		return
 	}
 	t.p.guarded(func() error { // a file that was cut off has no claim to abort
-		w := makeHeader(busy, t.p.tag(t.pos), t.p.slot, t.g)
-		if t.p.cas(t.pos, w, w.with(skip)) {
+		if t.p.cas(t.pos, t.w, t.w.with(skip)) {
 			a.slotWord(slotDropped).Add(1)
 			t.p.ringFor(t.pos, nil) // the producer's own memory is its goroutine's
 		}
@@ -147,9 +147,9 @@ func (c Claim) CommitN(n int) error {
 		c.Abort()
 		return os.ErrClosed
 	}
-	err := p.guarded(func() error { return p.finish(l.pos, l.g, n, l.m) })
+	err := p.guarded(func() error { return p.finish(l.pos, l.w, n, l.m) })
 	if errors.Is(err, shm.ErrFault) {
-		p.guarded(func() error { return p.abort(l.pos, l.g) }) // the header may be there still
+		p.guarded(func() error { return p.abort(l.pos, l.w) }) // the header may be there still
 	}
 	c.end()
 	return err
@@ -157,12 +157,12 @@ func (c Claim) CommitN(n int) error {
 
 // finish commits the first n bytes of the record at pos; what is left of its
 // granules is marked void.
-func (p *Producer) finish(pos, g uint64, n int, meta uint64) error {
-	if used := granulesFor(n); used < g {
+func (p *Producer) finish(pos uint64, w header, n int, meta uint64) error {
+	if used := granulesFor(n); used < w.granules() {
 		storeRelaxed(&p.entry(pos+used).info, makeInfo(void, 0))
 	}
 	storeRelaxed(&p.entry(pos).info, makeInfo(n, meta))
-	if err := p.commit(pos, g); err != nil {
+	if err := p.commit(pos, w); err != nil {
 		return err
 	}
 	p.count(1, uint64(n))
@@ -188,11 +188,11 @@ func (c Claim) Abort() {
 		return
 	}
 	l, p := c.l, c.l.p
-	p.guarded(func() error { return p.abort(l.pos, l.g) }) // fenced: it is gone already, as was asked
+	p.guarded(func() error { return p.abort(l.pos, l.w) }) // fenced: it is gone already, as was asked
 	c.end()
 }
 
-func (c Claim) isOpen() bool { return c.l != nil && c.l.gen == c.gen && c.l.g != 0 }
+func (c Claim) isOpen() bool { return c.l != nil && c.l.gen == c.gen && c.l.w != 0 }
 
 // end closes the claim and gives the lease back to its producer. It comes after
 // the last access to the segment: once no claim is open, a closed attachment
@@ -200,7 +200,7 @@ func (c Claim) isOpen() bool { return c.l != nil && c.l.gen == c.gen && c.l.g !=
 func (c Claim) end() {
 	p := c.l.p
 	c.l.gen++
-	c.l.g = 0
+	c.l.w = 0
 	p.lease = c.l
 	p.exit()
 }

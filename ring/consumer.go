@@ -3,6 +3,7 @@ package ring
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,7 +39,7 @@ const (
 // the kernel frees when its process is gone. It is for one goroutine at a time,
 // but for the methods that say otherwise.
 type Consumer struct {
-	*view
+	view
 	ring  *Ring
 	locks *shm.Locks
 
@@ -54,6 +55,7 @@ type Consumer struct {
 	polls  uint64
 
 	episode     uint64
+	drains      bool  // see nap
 	longNap     int64 // SetIdle, nanoseconds
 	spinBudget  time.Duration
 	spinMax     time.Duration
@@ -110,7 +112,7 @@ func (r *Ring) Consume(opts ...ConsumerOption) (*Consumer, error) {
 	if err := r.seg.Retain(); err != nil {
 		return nil, errors.Join(err, locks.Close())
 	}
-	c := &Consumer{view: &r.view, ring: r, locks: locks, spinMax: 50 * time.Microsecond}
+	c := &Consumer{view: r.view, ring: r, locks: locks, spinMax: 50 * time.Microsecond}
 	for _, o := range opts {
 		o(c)
 	}
@@ -121,6 +123,10 @@ func (r *Ring) Consume(opts ...ConsumerOption) (*Consumer, error) {
 	return c, nil
 }
 
+// lateCommits says that producers may commit by a store that is seen late,
+// whatever this build does itself (storesLate).
+const lateCommits = runtime.GOARCH == "amd64"
+
 // takeOver continues at head. The episodes go on from the dead consumer's,
 // since producers remember which one they last rang for; who waits for room is
 // told to look again, since it may have died between head and its wake.
@@ -128,6 +134,12 @@ func (c *Consumer) takeOver() error {
 	raceAcquire(c.token) // pairs with Close, where that was in this process
 	c.episode = sleepWord(c.sleep.Load()).episode()
 	c.sleep.Store(uint64(makeSleep(0, c.episode, awake)))
+	c.drains = lateCommits && shm.CanBarrier()
+	if c.drains {
+		c.barriers.Store(1)
+	} else {
+		c.barriers.Store(0)
+	}
 	pos := c.head.Load()
 	c.pos.Store(pos)
 	c.released = pos

@@ -20,9 +20,13 @@ import (
 //
 // Why no wake is lost: the store of COMMIT and the load of the sleep word (in
 // ring) stand against the store of the sleep word and the kernel's load of
-// T[r] (in nap). All four are sequentially consistent, so either the kernel
-// sees the changed word and does not sleep, or the producer sees the sleeper.
-// The kernel's compare is the second look; without it the wake would be lost
+// T[r] (in nap). Were all four in one order, either the kernel would see the
+// changed word and not sleep, or the producer the sleeper. The store of COMMIT
+// is not: it may wait in its processor's store buffer while the sleep word is
+// loaded (commit in producer.go). So between its store and its sleep the
+// consumer has every process that commits that way pass a barrier: whose load
+// came before it has its COMMIT seen by the kernel, and whose load comes after
+// it sees the sleeper. The one who acts rarely pays. The kernel's compare is the second look; without it the wake would be lost
 // between the consumer's last load and its sleep. It is not enough to wake
 // the sleeper at one's own record: in front of it may stand a pad or a
 // skipped record that nobody rings for again. A producer that dies between
@@ -88,6 +92,10 @@ func (v *view) ringFor(near uint64, rung *uint64) {
 func (c *Consumer) nap(pos uint64, w header, mode sleepWord, deadline int64) error {
 	c.episode++
 	c.sleep.Store(uint64(makeSleep(pos, c.episode, mode)))
+	if c.drains && shm.Barrier() != nil {
+		c.drains = false // forbidden meanwhile: from here on commits are CASes again
+		c.barriers.Store(0)
+	}
 	err := shm.FutexWait(c.doorbellWord(pos), w.low(), deadline)
 	// The episode stays in the word, for a consumer that takes over.
 	c.sleep.Store(uint64(makeSleep(0, c.episode, awake)))

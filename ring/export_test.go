@@ -73,9 +73,8 @@ func (r *Ring) StartAt(pos uint64) {
 // producer does that dies between its commit and its wake.
 func (c Claim) CommitSilently() bool {
 	l := c.l
-	p, pos, g := l.p, l.pos, l.g
+	p, pos, w := l.p, l.pos, l.w
 	p.entry(pos).info.Store(makeInfo(l.n, l.m))
-	w := makeHeader(busy, p.tag(pos), p.slot, g)
 	c.end()
 	return p.cas(pos, w, w.with(commit))
 }

@@ -45,6 +45,7 @@ var segmentWords = []part{
 	{"turn", 4352, 8, "turn"},
 	{"head", 8192, 8, "head"},
 	{"sleep", 8320, 8, "sleep"},
+	{"barriers", 8328, 4, "barriers"},
 	{"room episode", 8448, 4, "room episode"},
 	{"life", 8576, 8, "take-over"},
 	{"consumer pid", 8584, 4, "take-over"},

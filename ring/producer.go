@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"sync/atomic"
+
+	"github.com/shmrouter/shmrouter/shm"
 )
 
 // A message's way through the ring is claim, fill, commit, wake. The header
@@ -14,7 +16,7 @@ import (
 // Producer sends. It is for one goroutine at a time; make one for each from
 // the Attachment, or share one under a mutex.
 type Producer struct {
-	*view
+	view // by value: its fields are one load away
 	a    *Attachment
 	slot int
 	id   uint64 // names this claimant in the turn word
@@ -26,7 +28,10 @@ type Producer struct {
 
 	records, bytes uint64 // counted here, published by publish
 
-	filling struct{ pos, g uint64 } // the claim of a copying send under way; g 0: none
+	filling struct { // the claim of a copying send under way
+		pos uint64
+		w   header // 0: none
+	}
 
 	lease *lease        // spare holder for the next zero-copy claim
 	open  atomic.Uint64 // claims outstanding and calls that wait; stored by this producer only
@@ -37,7 +42,7 @@ type Producer struct {
 // call it. A Producer ends with the attachment; who makes many of them closes
 // each. On a closed attachment its methods return os.ErrClosed.
 func (a *Attachment) NewProducer() *Producer {
-	p := &Producer{view: &a.ring.view, a: a, slot: a.slot}
+	p := &Producer{view: a.ring.view, a: a, slot: a.slot}
 	p.id = uint64(a.slot+1) | a.producers.Add(1)<<8
 	a.register(p)
 	return p
@@ -64,13 +69,16 @@ func (p *Producer) TrySend(b []byte, meta uint64) error {
 	if err := p.check(len(b), meta); err != nil {
 		return err
 	}
-	return p.sending(func() error { return p.send(b, meta) })
+	if p.named {
+		return p.sending(func() error { return p.send(b, meta) })
+	}
+	return p.send(b, meta)
 }
 
 // sending runs a copying send; what it leaves behind by a fault is given back.
 func (p *Producer) sending(f func() error) error {
 	err := p.guarded(f)
-	if p.filling.g != 0 {
+	if p.filling.w != 0 {
 		p.giveBack()
 	}
 	return err
@@ -81,8 +89,8 @@ func (p *Producer) sending(f func() error) error {
 // open it would be a living process's, and stop everybody.
 func (p *Producer) giveBack() {
 	f := p.filling
-	p.filling.g = 0
-	p.guarded(func() error { return p.abort(f.pos, f.g) })
+	p.filling.w = 0
+	p.guarded(func() error { return p.abort(f.pos, f.w) })
 }
 
 // guarded runs f; where somebody may truncate the file, a fault becomes an
@@ -118,27 +126,26 @@ func (p *Producer) check(n int, meta uint64) error {
 }
 
 func (p *Producer) send(b []byte, meta uint64) error {
-	g := granulesFor(len(b))
-	pos, err := p.claim(g)
+	pos, w, err := p.claim(granulesFor(len(b)))
 	if err != nil {
 		return err
 	}
-	p.filling.pos, p.filling.g = pos, g
+	p.filling.pos, p.filling.w = pos, w
 	copy(p.view.bytes(pos, len(b)), b)
 	storeRelaxed(&p.entry(pos).info, makeInfo(len(b), meta))
-	p.filling.g = 0
-	if err := p.commit(pos, g); err != nil {
+	p.filling.w = 0
+	if err := p.commit(pos, w); err != nil {
 		return err
 	}
 	p.count(1, uint64(len(b)))
 	return nil
 }
 
-// claim takes g granules and returns their position. It starts at the largest
-// of the hint, its own last position and head: each is the start of a record
-// or the first free granule, and each may lag.
-func (p *Producer) claim(g uint64) (uint64, error) {
-	if p.filling.g != 0 {
+// claim takes g granules and returns their position, and the word that claims
+// them. It starts at the largest of the hint, its own last position and head:
+// each is the start of a record or the first free granule, and each may lag.
+func (p *Producer) claim(g uint64) (uint64, header, error) {
+	if p.filling.w != 0 {
 		p.giveBack()
 	}
 	pos := max(p.hint.Load(), p.pos, p.seen)
@@ -146,56 +153,61 @@ func (p *Producer) claim(g uint64) (uint64, error) {
 		pos = p.startNear(pos)
 	}
 	for range p.patience() {
-		w := p.load(pos)
-		switch age := w.age(p.tag(pos)); {
-		case age == 0: // a record of this lap: step over it
-			if p.valid(pos, w.granules()) {
-				pos += w.granules()
-				p.moveHint(pos)
-				continue
+		w, tag := p.load(pos), p.tag(pos)
+		if age := w.age(tag); age >= 0 {
+			next, err := p.stepOver(pos, w, age)
+			if err != nil {
+				return 0, 0, err
 			}
-			// Behind head such words are scrubbed ones, or damage that the
-			// consumer has left behind.
-			if p.seen = p.head.Load(); int64(p.seen-pos) <= 0 {
-				return 0, p.barred(pos, w, "record does not fit its lap")
-			}
-			pos = p.seen
-			continue
-		case age > 0: // the ring has gone past: start again at head
-			if p.seen = p.head.Load(); int64(p.seen-pos) <= 0 {
-				return 0, p.barred(pos, w, "newer lap ahead of head")
-			}
-			pos = p.seen
+			pos = next
 			continue
 		}
-		need, pad := g, false
-		if rest := p.rest(pos); g > rest {
-			need, pad = rest, true
-		}
+		need := min(g, p.rest(pos))
 		if !p.fits(pos, need) {
 			if p.seen = p.head.Load(); int64(p.seen-pos) > 0 {
 				pos = p.seen
 				continue
 			}
 			if !p.fits(pos, need) {
-				p.ring()
-				return 0, ErrFull
+				break
 			}
 		}
-		if pad {
+		if need < g {
 			// Whether this CAS wins or loses, a record is there now. A pad
 			// is complete at once: it has no owner that could die with it.
-			p.cas(pos, w, makeHeader(skip, p.tag(pos), ownerNone, need))
+			p.cas(pos, w, makeHeader(skip, tag, ownerNone, need))
 			continue
 		}
-		if p.cas(pos, w, makeHeader(busy, p.tag(pos), p.slot, g)) {
+		if mine := makeHeader(busy, tag, p.slot, g); p.cas(pos, w, mine) {
 			p.pos = pos + g
 			p.moveHint(p.pos)
-			return pos, nil
+			return pos, mine, nil
 		}
 	}
 	p.ring()
-	return 0, ErrFull
+	return 0, 0, ErrFull
+}
+
+// stepOver goes on from a word that is not free for this lap, to where the search
+// continues.
+func (p *Producer) stepOver(pos uint64, w header, age int64) (uint64, error) {
+	why := "newer lap ahead of head"
+	if age == 0 {
+		// A record of this lap is stepped over.
+		if p.valid(pos, w.granules()) {
+			pos += w.granules()
+			p.moveHint(pos)
+			return pos, nil
+		}
+		// Behind head such words are scrubbed ones, or damage that the
+		// consumer has left behind.
+		why = "record does not fit its lap"
+	}
+	// The ring has gone past: start again at head.
+	if p.seen = p.head.Load(); int64(p.seen-pos) <= 0 {
+		return 0, p.barred(pos, w, why)
+	}
+	return p.seen, nil
 }
 
 // startNear is for a start that looks further ahead of head than the ring is
@@ -247,23 +259,36 @@ func (p *Producer) moveHint(pos uint64) {
 func (v *view) patience() uint64 { return 2*v.size + 1<<16 }
 
 // commit makes the record at pos visible, at one instruction, and wakes the
-// consumer if it sleeps.
-func (p *Producer) commit(pos, g uint64) error {
+// consumer if it sleeps. Nobody but its owner may commit a claim, so a store
+// does, and leaves the processor's store buffer alone. What the store does not
+// do is to come before the look at the sleep word in ring: the consumer sees
+// to that (Consumer.nap), unless it or this process has no barriers. Then the
+// commit is a CAS.
+//
+// The payload comes before the state in either way (pairs with the load in
+// Consumer.Poll).
+//
+//go:noinline
+func (p *Producer) commit(pos uint64, w header) error {
 	raceRelease(p.token)
-	w := makeHeader(busy, p.tag(pos), p.slot, g)
-	// This CAS orders the payload before the state (pairs with the load in
-	// Consumer.Poll), and the state before the look at the sleep word in
-	// ring (pairs with the store in Consumer.nap).
-	if !p.cas(pos, w, w.with(commit)) {
-		return ErrFenced
+	if storesLate && (p.barriers.Load() == 0 || !shm.BarriersJoined()) {
+		if !p.cas(pos, w, w.with(commit)) {
+			return ErrFenced
+		}
+	} else {
+		// A claim is taken from a living owner only by mistake: one whose lock
+		// was lost with its descriptors.
+		if p.load(pos) != w {
+			return ErrFenced
+		}
+		storeRelease(&p.entry(pos).word, uint64(w.with(commit)))
 	}
 	p.ring()
 	return nil
 }
 
 // abort gives the record at pos back; the consumer steps over it.
-func (p *Producer) abort(pos, g uint64) error {
-	w := makeHeader(busy, p.tag(pos), p.slot, g)
+func (p *Producer) abort(pos uint64, w header) error {
 	if !p.cas(pos, w, w.with(skip)) {
 		return ErrFenced
 	}

@@ -63,6 +63,9 @@ func (r *Ring) join(locks *shm.Locks, slot int) (*Attachment, error) {
 		return nil, errors.Join(err, locks.Close())
 	}
 	a := &Attachment{ring: r, locks: locks, slot: slot}
+	if storesLate {
+		shm.JoinBarriers()
+	}
 	err := r.seg.Guarded(func() error {
 		// The name comes before the sweep: a claim of the slot that is in the
 		// way meanwhile is this process's doing, should it be stopped here. And

@@ -421,6 +421,7 @@ func newPlay(t *testing.T, c Config, rnd *rand.Rand, moves map[[2]string]int) *p
 		}
 		p.begin(i, func(me *player) { p.send(me, a) }).a = a
 	}
+	ring.Hooks.Joined = c.Commit == ByStore
 	ring.Hooks.Step, ring.Hooks.Wait, ring.Hooks.Wake, ring.Hooks.Now = p.step, p.wait, p.wake, p.now
 	return p
 }
@@ -434,6 +435,9 @@ var plays = []Config{
 	{Scripts: []Script{Sends(2, 1, 2), Sends(3, 2)}, Kills: 1, Timeouts: true},
 	{Scripts: []Script{Sends(2, 1, 2), Sends(3, 2, 1), {{Granules: 2, Abort: true}, {Granules: 1, Abort: true}}}, Kills: 2, Rebirths: 2, Timeouts: true},
 	{Scripts: []Script{Sends(1, 1, 1, 1, 1, 1), Sends(1, 2, 1, 2)}},
+	{Commit: ByStore, Scripts: []Script{Sends(1, 2, 1), Sends(2, 1)}},
+	{Commit: ByStore, Scripts: []Script{{{Granules: 3, Try: true}, {Granules: 2, Claim: true}}, Sends(4), Sends(1, 2)}},
+	{Commit: ByStore, Scripts: []Script{Sends(2, 1, 2), Sends(3, 2, 1), {{Granules: 2, Abort: true}, {Granules: 1, Abort: true}}}, Kills: 2, Rebirths: 2, Timeouts: true},
 }
 
 // atLeast and atMost bound the number of runs: between them they end when every move of the model has been seen.

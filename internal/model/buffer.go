@@ -61,9 +61,6 @@ func (m *model) blocked(s *state, i int) bool {
 		return false
 	}
 	a := claimantSteps[c.pc]
-	if c.pc == pcCommit && m.Commit == ByStore {
-		a.op = "plain"
-	}
 	full := c.lateAt[1] != 0 || m.Buffers == 1
 	return a.locked() || full && a.op == "plain" && c.pc != pcFill
 }
@@ -97,7 +94,7 @@ func (m *model) storeHint(s *state, i int, pos uint8) {
 	m.plain(s, i, lateHint, word(pos))
 }
 
-// storeCommit is a commit by plain store. The ghost says committed from here on, as Send returns; a store that a kill
+// storeCommit is the store of a commit. The ghost says committed from here on, as Send returns; a store that a kill
 // catches in the buffer still arrives.
 func (m *model) storeCommit(s *state, i int) {
 	c := &s.claimants[i]

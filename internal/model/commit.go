@@ -2,7 +2,8 @@ package model
 
 // fill, then commit or abort: from here to the commit the granules are the claimant's own.
 //
-//	pcFill -+-> pcCommit  -> ring
+//	pcFill -+-> pcCheck -> pcStore -> ring
+//	        +-> pcCommit  -> ring       (where there are no barriers)
 //	        +-> pcAbort   -> ring       (also where the attachment was closed meanwhile)
 //	        +-> pcCleanup -> ring       (forgotten by the program)
 func (m *model) stepCommit(s *state, i int) {
@@ -19,22 +20,24 @@ func (m *model) stepCommit(s *state, i int) {
 		if c.cell < msg.Granules {
 			return
 		}
-		c.cell, c.pc = 0, pcCommit
+		c.cell, c.pc = 0, m.firstOfCommit()
 		if msg.Abort {
 			c.pc = pcAbort
 		}
 		if m.Mutant == CommitFirst {
 			m.ring(s, i, afterMessage)
 		}
-	case pcCommit:
+	case pcCheck, pcCommit:
 		if msg.Claim && m.isClosed(s, i) {
 			c.pc = pcAbort // closed before the commit began
 			m.stepCommit(s, i)
 			return
 		}
-		if m.Commit == ByStore {
-			m.storeCommit(s, i)
-			m.ring(s, i, afterMessage)
+		if c.pc == pcCheck {
+			if at := m.wordOf(s, i, index(c.t)); at != makeWord(busy, c.t, m.owner(i), msg.Granules) {
+				m.fail(CommitRefused, "claimant %d at %d finds %v", i, c.t, at)
+			}
+			c.pc = pcStore
 			return
 		}
 		if !m.endClaim(s, i, commit) {
@@ -45,6 +48,9 @@ func (m *model) stepCommit(s *state, i int) {
 			c.pc = pcFill
 			return
 		}
+		m.ring(s, i, afterMessage)
+	case pcStore:
+		m.storeCommit(s, i)
 		m.ring(s, i, afterMessage)
 	case pcAbort:
 		if !m.endClaim(s, i, skip) {
@@ -60,6 +66,13 @@ func (m *model) stepCommit(s *state, i int) {
 			m.ring(s, i, afterCleanup)
 		}
 	}
+}
+
+func (m *model) firstOfCommit() uint8 {
+	if m.Commit == ByStore {
+		return pcCheck
+	}
+	return pcCommit
 }
 
 // endClaim is the CAS of commit and abort.

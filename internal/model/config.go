@@ -61,7 +61,7 @@ type Config struct {
 type Commit uint8
 
 const (
-	ByCAS   Commit = iota // as the ring does
+	ByCAS   Commit = iota // where there are no barriers, and on every processor whose atomic stores are in order with loads
 	ByStore               // a plain store, with a membarrier on the sleeper's side
 )
 

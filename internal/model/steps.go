@@ -34,6 +34,8 @@ const (
 	pcHeader            // mutant: header by plain store
 	pcFill              // one payload cell; info counts as one of them
 	pcCommit            // CAS T[t]: COMMIT
+	pcCheck             // T[t], before a commit by store
+	pcStore             // T[t] = COMMIT
 	pcAbort             // CAS T[t]: SKIP
 	pcCleanup           // the same for a claim that the program has forgotten
 	pcRing              // sleep
@@ -70,7 +72,7 @@ var claimantSteps = [...]access{
 	pcHint: {"load", "hint"}, pcNear: {"load", "head"}, pcLook: {"load", "word"}, pcHelp: {"plain", "hint"},
 	pcNewer: {"load", "head"}, pcTurn: {"load", "turn"}, pcRoom: {"load", "head"}, pcTurnLast: {"load", "turn"},
 	pcPad: {"cas", "word"}, pcClaim: {"cas", "word"}, pcHelpOwn: {"plain", "hint"}, pcHeader: {"store", "word"},
-	pcFill: {"plain", "payload"}, pcCommit: {"cas", "word"}, pcAbort: {"cas", "word"}, pcCleanup: {"cas", "word"},
+	pcFill: {"plain", "payload"}, pcCommit: {"cas", "word"}, pcCheck: {"load", "word"}, pcStore: {"plain", "word"}, pcAbort: {"cas", "word"}, pcCleanup: {"cas", "word"},
 	pcRing: {"load", "sleep"}, pcRingAgain: {"load", "sleep"}, pcRingWord: {"load", "word"}, pcRingWake: {"wake", "word"},
 	pcSeq: {"load", "episode"}, pcFlag: {"store", "waiters"}, pcReleased: {"load", "head"}, pcTake: {"cas", "turn"},
 	pcWait: {"wait", "episode"}, pcAskTurn: {"load", "turn"}, pcAskLock: {"ask", "lock"}, pcDropTurn: {"cas", "turn"},
@@ -92,7 +94,7 @@ const (
 	csRoomSeq          // roomSeq++
 	csRoomWake         // FUTEX_WAKE(roomSeq, all)
 	csSleep            // sleep = {r, episode, mode}
-	csBarrier          // variant: membarrier, one claimant after the other
+	csBarrier          // membarrier, one claimant after the other
 	csFutex            // FUTEX_WAIT(T[r]): compare and sleep
 	csAsleep           // in the kernel
 	csAwake            // sleep = {0, episode, awake}

@@ -24,7 +24,7 @@ var scaled = map[string][][2]string{
 	"layout.go":      {{"MinCapacity = 64 << 10", "MinCapacity = 256"}, {"hintStride = 16", "hintStride = 2"}},
 	"view_unsafe.go": {{"min(h/8, maxGranules)", "min(h, maxGranules)"}, {"v.entry(pos).word.Load()", `at("load word", &v.entry(pos).word).Load()`}, {"v.entry(pos).word.CompareAndSwap(", `at("cas word", &v.entry(pos).word).CompareAndSwap(`}},
 	"format.go":      {{"g.userOff = g.dataOff + g.capacity", "g.userOff = (g.dataOff + g.capacity + pageSize - 1) &^ (pageSize - 1)"}},
-	"producer.go":    {{"limit -= p.size / 4", "limit -= p.size / 2"}},
+	"producer.go":    {{"limit -= p.size / 4", "limit -= p.size / 2"}, {"!shm.BarriersJoined()", "!Hooks.Joined"}, {"\"github.com/shmrouter/shmrouter/shm\"", ""}},
 	"room.go":        {{"c.size-c.size/4", "c.size-c.size/2"}, {"largeFraction = 16", "largeFraction = 2"}, {"patientTries  = 3", "patientTries = 1 << 30"}, {"shm.CanSpin()", "false"}},
 	"consumer.go":    {{"pos-c.released >= c.size/4", "pos-c.released >= c.size/2"}},
 }
@@ -43,6 +43,8 @@ var Hooks struct {
 	Wait func(what string, w *atomic.Uint32, seen uint32, deadline int64) error
 	Wake func(what string, w *atomic.Uint32, n int) int
 	Now  func() int64
+
+	Joined bool // the process is one that barriers reach
 }
 
 func at[T any](what string, x T) T {
@@ -166,7 +168,7 @@ func hooked(t *testing.T, file string) string {
 			around(sel, "Hooks.Wake /*", "*/")
 			edits = append(edits, edit{x.fset.Position(call.Lparen).Offset + 1, fmt.Sprintf("%q, ", a)})
 			usesShm = true
-		case a.op == "plain" && a.word == "hint":
+		case a.op == "plain" && (a.word == "hint" || a.word == "word"):
 			around(call.Args[0], fmt.Sprintf("at(%q, ", a), ")")
 		case sel == nil || sel.Sel.Name == "load" || sel.Sel.Name == "cas":
 		case slices.Contains([]string{"hint", "turn", "head", "sleep", "waiters", "episode", "lock"}, a.word):
