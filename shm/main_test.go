@@ -31,6 +31,7 @@ var roles = map[string]func(){
 	"full-disk": roleFullDisk,
 	"ramfs":     roleRamfs,
 	"waiter":    roleWaiter,
+	"barriers":  roleBarriers,
 	"pinger":    rolePinger,
 	"renamed":   roleRenamed,
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
 	"github.com/shmrouter/shmrouter/internal/hosttest"
@@ -33,7 +34,7 @@ var program string // the built binary
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(envForbidden); name != "" {
-		err := hosttest.ForbidPtrace()
+		err := hosttest.Forbid(unix.SYS_PTRACE)
 		if err == nil {
 			err = syscall.Exec(name, os.Args, os.Environ())
 		}

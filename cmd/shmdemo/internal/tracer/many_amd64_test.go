@@ -176,7 +176,7 @@ func TestProcessNotPermitted(t *testing.T) {
 
 func init() {
 	roles["forbidden"] = func() error {
-		if err := hosttest.ForbidPtrace(); err != nil {
+		if err := hosttest.Forbid(unix.SYS_PTRACE); err != nil {
 			return err
 		}
 		tracer, err := New()
