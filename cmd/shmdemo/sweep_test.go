@@ -31,7 +31,7 @@ func runSweep(t *testing.T, name string, args ...string) (sweep.Result, int) {
 
 // A few points of operations of every kind.
 func TestSweep(t *testing.T) {
-	ops := []string{"send", "send-wake", "send-pad", "send-full", "claim-abort", "batch", "detach", "poll", "wait", "format", "sender-send"}
+	ops := []string{"send", "send-cas", "send-wake", "send-pad", "send-full", "claim-abort", "batch", "detach", "poll", "wait", "format", "sender-send"}
 	res, status := runSweep(t, program, "--sample", "9", "--pairs", "6", "--ops", strings.Join(ops, ","))
 	require.Empty(t, res.Violations)
 	require.True(t, res.OK)

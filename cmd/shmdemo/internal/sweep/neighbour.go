@@ -12,6 +12,7 @@ import (
 
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/sender"
+	"github.com/shmrouter/shmrouter/shm"
 )
 
 // An order is what the neighbour, a producer in a process of its own, is told to do. It numbers its messages
@@ -57,6 +58,7 @@ const (
 
 // Neighbour plays the neighbour, if that is what this process was started for.
 func playNeighbour() int {
+	<-shm.JoinBarriers() // as the victims
 	n := &neighbour{}
 	for {
 		o, file, err := n.hear()

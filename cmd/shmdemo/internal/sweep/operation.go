@@ -16,6 +16,7 @@ type operation struct {
 	after   func(w *ringWorld) error        // what the neighbour does behind that
 	full    bool                            // the ring is filled up
 	asleep  bool                            // the consumer sleeps when the victim begins
+	cas     bool                            // the consumer has no barriers, so commits are no plain stores
 	reads   bool                            // the victim is the consumer, or about to be
 	unblock func(w *ringWorld, n int) error // how a survivor lets the victim go on, which sleeps for the n-th time
 

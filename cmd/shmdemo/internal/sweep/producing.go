@@ -20,6 +20,16 @@ var producing = []*operation{
 		run:   func(a *actor) (outcome, error) { return ended(a.sending(a.sends)) },
 	},
 	{
+		name: "send-cas", at: midLap, backlog: 2, cas: true,
+		setup: withMessages(1, frameSize),
+		run:   func(a *actor) (outcome, error) { return ended(a.sending(a.sends)) },
+	},
+	{
+		name: "send-wake-cas", at: midLap, asleep: true, cas: true,
+		setup: withMessages(1, frameSize),
+		run:   func(a *actor) (outcome, error) { return ended(a.sending(a.sends)) },
+	},
+	{
 		// The first message ends where the lap does, and the second one starts the next.
 		name: "send-wrap", pairs: asFirst, at: 2*lap - 12, backlog: 2,
 		setup: withMessages(2, frameSize),
@@ -72,6 +82,13 @@ var producing = []*operation{
 		},
 	},
 	{
+		name: "claim-commit-cas", at: midLap, backlog: 2, cas: true,
+		setup: withMessages(1, frameSize),
+		run: func(a *actor) (outcome, error) {
+			return orFull(a.sending(func(b []byte) error { return a.claims(b, len(b), true) }))
+		},
+	},
+	{
 		// More is claimed than is needed.
 		name: "claim-part", pairs: asFirst | asSecond, at: midLap, backlog: 2,
 		setup: withMessages(1, frameSize),
@@ -92,6 +109,17 @@ var producing = []*operation{
 	},
 	{
 		name: "batch", pairs: asFirst | asSecond, at: midLap, backlog: 2, atomic: true,
+		setup: withMessages(3, frameSize),
+		run: func(a *actor) (outcome, error) {
+			err := tryBatch(a.prod, a.intend(3), nil)
+			if err == nil {
+				a.acknowledge()
+			}
+			return orFull(err)
+		},
+	},
+	{
+		name: "batch-cas", at: midLap, backlog: 2, cas: true, atomic: true,
 		setup: withMessages(3, frameSize),
 		run: func(a *actor) (outcome, error) {
 			err := tryBatch(a.prod, a.intend(3), nil)

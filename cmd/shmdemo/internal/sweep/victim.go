@@ -81,6 +81,8 @@ func playVictim(text string) error {
 	if err != nil {
 		return err
 	}
+	// Whether it has is what its commits depend on, and what would be a thread's work in the midst of attaching.
+	<-shm.JoinBarriers()
 	a := &actor{brief: b, diary: d, file: os.NewFile(segmentFD, "segment"), buffer: make([]byte, ring.MinCapacity)}
 	a.handle = a.deliver
 	setup, run := o.setup, o.run

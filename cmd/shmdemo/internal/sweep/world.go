@@ -68,6 +68,11 @@ func newRingWorld(o *operation, f *friend, seed uint64, traced bool) (w *ringWor
 	if err = w.consume(); err != nil {
 		return w, err
 	}
+	if o.cas {
+		if err = w.withoutBarriers(); err != nil {
+			return w, err
+		}
+	}
 	if err = f.do(order{Do: doRing}, w.file); err != nil {
 		return w, err
 	}
@@ -103,6 +108,18 @@ func newRingWorld(o *operation, f *friend, seed uint64, traced bool) (w *ringWor
 		err = f.do(order{Do: doFill, Size: frameSize}, nil)
 	}
 	return w, err
+}
+
+// barriers is the word that says whether the consumer has barriers.
+const barriers = 8328
+
+// withoutBarriers has producers believe that the consumer has none. It runs them all the same, which a producer
+// does not see.
+func (w *ringWorld) withoutBarriers() error {
+	if word := w.ring.Segment().Word32(barriers); shm.CanBarrier() && !word.CompareAndSwap(1, 0) {
+		return fmt.Errorf("at %d is no word for barriers: it says %d", barriers, word.Load())
+	}
+	return nil
 }
 
 // bury has a process live as the operation says, and die.
