@@ -141,19 +141,53 @@ func TestSeveralClaims(t *testing.T) {
 	require.Equal(t, []uint64{2, 3, 4, 5}, seen)
 }
 
-// A claim that was taken away, as only damage does it, is not sent.
+// A claim that was taken away, as only damage does it, is not sent, whichever way commits are made.
 func TestFencedClaim(t *testing.T) {
-	r := ringtest.New(t, shm.Heap, ringtest.Tiny)
-	p, c := ringtest.Producer(t, r), ringtest.Consume(t, r)
-	claim, err := p.TryClaim(10, 0)
-	require.NoError(t, err)
-	w := r.WordAt(0)
-	r.SetWord(0, w&^3|uint64(ring.Skip))
-	assert.ErrorIs(t, claim.Commit(), ring.ErrFenced)
-	assert.ErrorIs(t, claim.Commit(), ring.ErrClaimDone)
-	assert.Empty(t, ringtest.Poll(t, c, 9))
-	require.NoError(t, p.TrySend(nil, 0))
-	assert.Len(t, ringtest.Poll(t, c, 9), 1)
+	eitherCommit(t, func(t *testing.T, by func(*ring.Ring)) {
+		r := ringtest.New(t, shm.Heap, ringtest.Tiny)
+		p, c := ringtest.Producer(t, r), ringtest.Consume(t, r)
+		by(r)
+		claim, err := p.TryClaim(10, 0)
+		require.NoError(t, err)
+		w := r.WordAt(0)
+		r.SetWord(0, w&^3|uint64(ring.Skip))
+		assert.ErrorIs(t, claim.Commit(), ring.ErrFenced)
+		assert.ErrorIs(t, claim.Commit(), ring.ErrClaimDone)
+		assert.Empty(t, ringtest.Poll(t, c, 9))
+		require.NoError(t, p.TrySend(nil, 0))
+		assert.Len(t, ringtest.Poll(t, c, 9), 1)
+	})
+}
+
+// eitherCommit runs a test with commits by a store, where there are such, and by a CAS.
+func eitherCommit(t *testing.T, test func(t *testing.T, by func(*ring.Ring))) {
+	<-shm.JoinBarriers()
+	t.Run("store", func(t *testing.T) { test(t, func(r *ring.Ring) { r.SetBarriers(1) }) })
+	t.Run("CAS", func(t *testing.T) { test(t, func(r *ring.Ring) { r.SetBarriers(0) }) })
+}
+
+// A claim whose owner lost its lock, alive, is skipped as a dead one's. Its commit says so, and leaves
+// alone what stands in its place by then.
+func TestClaimWithoutItsLock(t *testing.T) {
+	eitherCommit(t, func(t *testing.T, by func(*ring.Ring)) {
+		for _, laps := range []int{0, 1, 2} {
+			r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+			a, p, c := ringtest.Attach(t, r), ringtest.Producer(t, r), ringtest.Consume(t, r)
+			by(r)
+			claim, err := a.NewProducer().TryClaim(10, 1)
+			require.NoError(t, err)
+			require.NoError(t, a.LoseLock())
+			ringtest.Until(t, "the claim is skipped", func() bool {
+				require.Empty(t, ringtest.Poll(t, c, 9))
+				return c.Stats().SkippedDead == 1
+			})
+			through(t, p, c, uint64(laps)*r.Granules())
+			was := r.WordAt(0)
+			require.ErrorIs(t, claim.Commit(), ring.ErrFenced)
+			require.Equal(t, was, r.WordAt(0))
+			through(t, p, c, 10)
+		}
+	})
 }
 
 // A claim that is open when the attachment closes stays its holder's, since

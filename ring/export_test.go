@@ -93,6 +93,22 @@ func SetNaps(d time.Duration) (reset func()) {
 	return func() { idleNap, roomNap = i, r }
 }
 
+// SetFirstAsk changes the time limit of the first sleep behind a claim likewise.
+func SetFirstAsk(d time.Duration) (reset func()) {
+	a := firstAsk
+	firstAsk = int64(d)
+	return func() { firstAsk = a }
+}
+
+// Barriers is what the consumer says of itself.
+func (r *Ring) Barriers() uint32 { return r.barriers.Load() }
+
+func (r *Ring) SetBarriers(n uint32) { r.barriers.Store(n) }
+
+// LoseLock has the attachment's lock freed while its process goes on, as who closes
+// descriptors that are not his may do.
+func (a *Attachment) LoseLock() error { return a.locks.Unlock(int64(a.slot)) }
+
 // Where fuzzed images are damaged.
 const (
 	OffHint         = offHint
@@ -141,3 +157,6 @@ func (c *Consumer) Die() error {
 func (p *Producer) TakeTurn() bool { return p.turn.CompareAndSwap(0, p.id) }
 
 func (p *Producer) DropTurn() { p.turn.CompareAndSwap(p.id, 0) }
+
+// StateInFront is that of the word at head.
+func (r *Ring) StateInFront() int { return int(r.load(r.head.Load()).state()) }

@@ -39,6 +39,9 @@ var roles = map[string]func(w *worker) error{
 	"parent":        workParent,
 	"flood":         workFlood,
 	"narrow":        workNarrow,
+	"stepSend":      workStepSend,
+	"stepConsume":   workStepConsume,
+	"forbidLater":   workForbidLater,
 
 	"historyProducer": workHistoryProducer,
 	"historyConsumer": workHistoryConsumer,

@@ -36,10 +36,12 @@ const StallAfter = 100 * time.Millisecond
 // claim has stalled. A claim is usually open for less than a microsecond, and
 // a question costs about as much.
 const (
-	firstAsk = int64(50 * time.Microsecond)
-	soonAsk  = int64(time.Millisecond)
-	lateAsk  = int64(4 * time.Millisecond)
+	soonAsk = int64(time.Millisecond)
+	lateAsk = int64(4 * time.Millisecond)
 )
+
+// Tests raise it, so that a lost wake cannot hide behind it.
+var firstAsk = int64(50 * time.Microsecond)
 
 // SkipEvent tells of a dead producer's claim that was stepped over.
 type SkipEvent struct {
