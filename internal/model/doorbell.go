@@ -135,7 +135,7 @@ func (m *model) stepWait(s *state) {
 		m.newEpisode(s)
 		s.sleep = doze{k.r, k.episode, mode}
 		k.pc = csFutex
-		if m.Commit == ByStore && m.Buffers > 0 && m.Mutant != NoMembarrier {
+		if m.Commit == ByStore && m.Buffers > 0 && m.Mutant != NoMembarrier && (mode == inBusy || m.Mutant != IdleUnfenced) {
 			k.pc = csBarrier
 		}
 	case csBarrier:
