@@ -1,0 +1,71 @@
+package ring_test
+
+import (
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The compiler has made of a commit what the memory model needs on amd64: the word is compared, then
+// stored by a plain MOV, then the sleep word is looked at; and the payload's copy and the length come
+// before all of it, since commit is a call. One locked instruction is in commit, for where there are no
+// barriers, and two are in claim, for the claim and for the pad.
+func TestCommitIsAStore(t *testing.T) {
+	switch {
+	case testing.Short():
+		t.Skip("compiles the package")
+	case runtime.GOARCH != "amd64":
+		t.Skip("elsewhere the commit is an atomic store")
+	}
+	out, err := exec.Command("go", "build", "-gcflags=-S", ".").CombinedOutput()
+	if err != nil {
+		t.Skipf("needs the go command and the source: %v: %s", err, out)
+	}
+	listing := string(out)
+	require.Contains(t, function(t, listing, "(*Producer).send"), "CALL\tgithub.com/shmrouter/shmrouter/ring.(*Producer).commit(SB)")
+	inOrder(t, function(t, listing, "(*Producer).send"),
+		`CALL\truntime\.memmove`, `relaxed_unsafe\.go:\d+\)\tMOVQ\t\w+, \d*\(\w+\)`, `CALL\t.*\.commit\(SB\)`)
+	commit := function(t, listing, "(*Producer).commit")
+	inOrder(t, commit,
+		`CMPXCHGQ`, // where there are no barriers, jumped over
+		`atomic/type\.go:\d+\)\tMOVQ\t\(\w+\), \w+`, `producer\.go:\d+\)\tCMPQ\t\w+, \w+`, `producer\.go:\d+\)\tJNE`,
+		`release_unsafe\.go:\d+\)\tMOVQ\t\w+, \(\w+\)`, `CALL\t.*\.\(\*Producer\)\.ring\(SB\)`)
+	for name, locked := range map[string]int{"commit": 1, "claim": 2, "send": 0, "TrySend": 0, "ring": 0, "stepOver": 0, "fits": 0} {
+		code := functionIfAny(listing, "(*Producer)."+name)
+		require.Equal(t, locked, strings.Count(code, "\tLOCK\n"), name)
+		require.Empty(t, regexp.MustCompile(`XCHG[BWLQ]\t\w+, \d*\(`).FindString(strings.ReplaceAll(code, "CMPXCHG", "")), "%s: an exchange is locked by itself", name)
+		require.NotContains(t, code, "MFENCE", name)
+	}
+}
+
+// function is what the compiler made of a function of package ring.
+func function(t *testing.T, listing, name string) string {
+	t.Helper()
+	code := functionIfAny(listing, name)
+	require.NotEmpty(t, code, name)
+	return code
+}
+
+// functionIfAny is empty for one that is inlined everywhere.
+func functionIfAny(listing, name string) string {
+	_, code, _ := strings.Cut(listing, "github.com/shmrouter/shmrouter/ring."+name+" STEXT")
+	if i := strings.Index(code, " STEXT"); i >= 0 {
+		code = code[:i]
+	}
+	return code
+}
+
+// inOrder fails the test unless the patterns match one behind the other.
+func inOrder(t *testing.T, text string, patterns ...string) {
+	t.Helper()
+	rest := text
+	for _, p := range patterns {
+		at := regexp.MustCompile(p).FindStringIndex(rest)
+		require.NotNil(t, at, "no %s where it should be in\n%s", p, text)
+		rest = rest[at[1]:]
+	}
+}
