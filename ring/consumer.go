@@ -203,7 +203,7 @@ func (c *Consumer) poll(limit int, fn func(Frame) Action) (n int, err error) {
 		}
 		switch w.state() {
 		case commit:
-			// Pairs with the CAS in Producer.commit: the payload is there.
+			// Pairs with Producer.commit: the payload is there.
 			raceAcquire(c.token)
 			m, more, err := c.deliver(pos, g, w, limit-n, fn)
 			n += m

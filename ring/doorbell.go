@@ -26,7 +26,9 @@ import (
 // loaded (commit in producer.go). So between its store and its sleep the
 // consumer has every process that commits that way pass a barrier: whose load
 // came before it has its COMMIT seen by the kernel, and whose load comes after
-// it sees the sleeper. The one who acts rarely pays. The kernel's compare is the second look; without it the wake would be lost
+// it sees the sleeper. The one who acts rarely pays.
+//
+// The kernel's compare is the second look; without it the wake would be lost
 // between the consumer's last load and its sleep. It is not enough to wake
 // the sleeper at one's own record: in front of it may stand a pad or a
 // skipped record that nobody rings for again. A producer that dies between

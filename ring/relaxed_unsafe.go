@@ -8,8 +8,8 @@ import (
 )
 
 // storeRelaxed writes a word without ordering it: for the hint, whose readers
-// accept any older value, and for info words, which are published by the CAS
-// that commits their record. sync/atomic has sequentially consistent stores
+// accept any older value, and for info words, which are published by their
+// record's commit. sync/atomic has sequentially consistent stores
 // only, and on amd64 such a store is a locked exchange, as dear as the claim.
 func storeRelaxed(w *atomic.Uint64, v uint64) { *(*uint64)(unsafe.Pointer(w)) = v }
 
