@@ -23,10 +23,13 @@ import (
 // T[r] (in nap). Were all four in one order, either the kernel would see the
 // changed word and not sleep, or the producer the sleeper. The store of COMMIT
 // is not: it may wait in its processor's store buffer while the sleep word is
-// loaded (commit in producer.go). So between its store and its sleep the
-// consumer has every process that commits that way pass a barrier: whose load
-// came before it has its COMMIT seen by the kernel, and whose load comes after
-// it sees the sleeper. The one who acts rarely pays.
+// loaded (end in producer.go). So a consumer that sleeps behind a claim has
+// every process that commits that way pass a barrier between its store and its
+// sleep: whose load came before it has its COMMIT seen by the kernel, and whose
+// load comes after it sees the sleeper. The one who acts rarely pays. A
+// consumer that sleeps at a free granule does not: what changes that is a CAS,
+// and who claimed there after the kernel's load looks at the sleep word after
+// its CAS.
 //
 // The kernel's compare is the second look; without it the wake would be lost
 // between the consumer's last load and its sleep. It is not enough to wake
@@ -65,9 +68,14 @@ func (s sleepWord) position(near uint64) uint64 {
 // ring wakes the consumer if it sleeps and there is something for it to do.
 func (p *Producer) ring() {
 	if sleepWord(p.sleep.Load()).mode() != awake {
-		p.ringFor(max(p.pos, p.seen), &p.rung)
+		p.ringSleeper()
 	}
 }
+
+// ringSleeper stands apart so that ring is inlined in a send.
+//
+//go:noinline
+func (p *Producer) ringSleeper() { p.ringFor(max(p.pos, p.seen), &p.rung) }
 
 // ringFor is the slow half of ring. near is a position of the present, rung
 // the caller's memory of the last episode rung for, nil if it has none.
@@ -94,7 +102,7 @@ func (v *view) ringFor(near uint64, rung *uint64) {
 func (c *Consumer) nap(pos uint64, w header, mode sleepWord, deadline int64) error {
 	c.episode++
 	c.sleep.Store(uint64(makeSleep(pos, c.episode, mode)))
-	if c.drains && shm.Barrier() != nil {
+	if mode == stuck && c.drains && shm.Barrier() != nil {
 		c.drains = false // forbidden meanwhile: from here on commits are CASes again
 		c.barriers.Store(0)
 	}

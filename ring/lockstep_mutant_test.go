@@ -24,8 +24,8 @@ var lockstepMutants = []struct {
 	test                    string // that comes to a standstill
 }{
 	{
-		"the consumer sleeps without a barrier", "doorbell.go",
-		"if c.drains && shm.Barrier() != nil {", "if c.drains && !isMutant && shm.Barrier() != nil {",
+		"the consumer sleeps behind a claim without a barrier", "doorbell.go",
+		"if mode == stuck && c.drains && shm.Barrier() != nil {", "if mode == stuck && c.drains && !isMutant && shm.Barrier() != nil {",
 		"joined producer, able consumer",
 	},
 	{

@@ -233,7 +233,7 @@ func workForbidLater(w *worker) error {
 		return err
 	}
 	if err := c.WaitUntil(context.Background(), shm.Now()+1e6); !errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("nothing was sent: %w", err)
+		return fmt.Errorf("nothing was committed: %w", err)
 	}
 	w.say("%d, then %d", was, w.ring.Barriers())
 	for err == nil {
@@ -246,15 +246,20 @@ func workForbidLater(w *worker) error {
 	return err
 }
 
-// A consumer that is refused barriers when it goes to sleep says so, and commits are CASes from then on.
+// A consumer that is refused barriers when it goes to sleep behind a claim says so, and commits are CASes
+// from then on.
 func TestProcessBarriersForbiddenLater(t *testing.T) {
 	needFilter(t)
 	if !consumersDrain() {
 		t.Skip("there are no barriers here")
 	}
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
-	p, c := ringtest.Producer(t, r), start(t, r, "forbidLater")
+	p := ringtest.Producer(t, r)
+	claim, err := p.TryClaim(0, 0)
+	require.NoError(t, err)
+	c := start(t, r, "forbidLater")
 	require.Equal(t, "1, then 0", c.hear())
+	claim.Abort()
 	for n := range uint64(100) {
 		ringtest.Until(t, "it sleeps", func() bool { return r.SleepMode() == 1 })
 		require.NoError(t, p.TrySend(nil, n))

@@ -2,6 +2,13 @@ package model
 
 // claim: search for the frontier, see that there is room, and take it by one CAS on the header word.
 //
+// A send tries the usual claim first: nothing to step over, room as far as it knows, no pad, nobody has the turn.
+//
+//	pcHint -> pcLook -> [pcTurn] -> pcClaim -+-> [pcHelpOwn] -> pcFill
+//	                                         +-> (any of these is not so) pcHint
+//
+// What then begins anew, and a claim that is handed out, is the search:
+//
 //	pcHint -> [pcNear] -> pcLook -+-> (current) step over -> [pcHelp] -> pcLook
 //	                              +-> (newer, or scrubbed) pcNewer -> pcLook
 //	                              +-> (older) [pcTurn] -> [pcRoom, pcTurnLast] -+-> pcPad -> pcLook
@@ -36,7 +43,11 @@ func (m *model) stepClaim(s *state, i int) {
 		c.t, c.pc = c.head, pcLook
 	case pcTurn:
 		m.loadTurn(s, i)
-		m.judgeRoom(s, i)
+		if !m.usual(s, i) {
+			m.judgeRoom(s, i)
+		} else if c.pc = pcClaim; s.turn != 0 {
+			m.search(c)
+		}
 	case pcRoom:
 		c.head = s.head
 		switch {
@@ -74,7 +85,7 @@ func (m *model) stepClaim(s *state, i int) {
 // begins chooses where the search starts.
 func (m *model) begins(s *state, i int) {
 	c := &s.claimants[i]
-	if m.isClosed(s, i) {
+	if m.isClosed(s, i) && !c.is(searches) {
 		m.shut(s, i)
 		return
 	}
@@ -85,9 +96,24 @@ func (m *model) begins(s *state, i int) {
 	case m.Mutant == TailFirst:
 		c.t = s.hint
 		m.judgeRoom(s, i)
-	case c.t-c.head > H && m.Mutant != NoLapTag:
+	case c.t-c.head > H && m.Mutant != NoLapTag && !m.usual(s, i):
 		c.pc = pcNear
 	}
+}
+
+// usual says whether the claimant is trying the usual claim. Mutants that search otherwise have none.
+func (m *model) usual(s *state, i int) bool {
+	switch m.Mutant {
+	case TailFirst, HintOnly, HintStart, NoLapTag, PadStore:
+		return false
+	}
+	return !s.claimants[i].is(searches) && !m.message(s, i).isClaim()
+}
+
+// search begins anew after the usual claim, which has done nothing.
+func (m *model) search(c *claimant) {
+	m.restart(c)
+	c.flags |= searches
 }
 
 // look judges T[t] by its tag.
@@ -95,6 +121,16 @@ func (m *model) look(s *state, i int) {
 	c := &s.claimants[i]
 	w := m.wordOf(s, i, index(c.t))
 	switch a := m.age(w, c.t); {
+	case m.usual(s, i):
+		n := m.message(s, i).Granules
+		if pad, _ := padOf(c.t, n); a != older || pad || c.t-c.head > H-n { // unsigned
+			m.search(c)
+			return
+		}
+		c.w, c.pc = w, pcClaim
+		if m.Room {
+			c.pc = pcTurn
+		}
 	case a == older:
 		c.w = w
 		if m.Room {
@@ -179,6 +215,9 @@ func (m *model) claimCAS(s *state, i int) {
 	pad, rest := padOf(c.t, n)
 	c.flags &^= limited
 	switch {
+	case *at != c.w && m.usual(s, i):
+		m.search(c)
+		return
 	case m.Mutant == TailFirst:
 		if s.hint != c.t {
 			m.restart(c)
@@ -229,5 +268,5 @@ func (m *model) fillFrom(s *state, i int) {
 // restart begins the claim anew; locals that the search does not need are forgotten.
 func (m *model) restart(c *claimant) {
 	c.t, c.w, c.pc = 0, 0, pcHint
-	c.flags &^= limited
+	c.flags &^= limited | searches
 }

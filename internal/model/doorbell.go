@@ -6,7 +6,7 @@ package model
 //
 // and the consumer waits:
 //
-//	csSleep -> [csBarrier] -> csFutex -> csAsleep -> csAwake
+//	csSleep -> [csBarrier, behind a claim] -> csFutex -> csAsleep -> csAwake
 //	csLock -> csSkip                            (instead, for a BUSY word, when it is time to ask)
 //
 // The store of sleep precedes the kernel's compare, the store of T precedes the load of sleep: one of the two sees
@@ -135,7 +135,7 @@ func (m *model) stepWait(s *state) {
 		m.newEpisode(s)
 		s.sleep = doze{k.r, k.episode, mode}
 		k.pc = csFutex
-		if m.Commit == ByStore && m.Buffers > 0 && m.Mutant != NoMembarrier && (mode == inBusy || m.Mutant != IdleUnfenced) {
+		if mode == inBusy && m.Commit == ByStore && m.Buffers > 0 && m.Mutant != NoMembarrier {
 			k.pc = csBarrier
 		}
 	case csBarrier:

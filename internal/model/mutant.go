@@ -37,6 +37,5 @@ const (
 	QuietPad         Mutant = "a full TrySend does not ring"       // not even behind a PAD of its own
 	RungUnheeded     Mutant = "rung, woken or not"                 // the episode is settled whatever FUTEX_WAKE says
 	ShortSleepHeeded Mutant = "short sleep lap, FUTEX_WAKE heeded" // ShortSleepLap, but settled only by a wake that arrived
-	IdleUnfenced     Mutant = "membarrier in busy mode only"       // in idle mode the word in front can only change by a claim, which is a CAS
 	ReloadBeforeSkip Mutant = "reload the word before the skip"    // word, lock, word again, CAS: at r it is the same record
 )

@@ -60,10 +60,6 @@ func TestHarmless(t *testing.T) {
 		{Mutant: QuietPad, Scripts: try, Room: true, Bell: true},
 		{Mutant: RungUnheeded, Scripts: []Script{Sends(1, 2), Sends(2)}, Bell: true},
 		{Mutant: ShortSleepHeeded, Scripts: []Script{Sends(1, 1, 2, 2, 2, 1, 1)}, Bell: true},
-		{Mutant: IdleUnfenced, Scripts: []Script{Sends(1, 2), Sends(2)}, Bell: true, Buffers: 2, Commit: ByStore},
-		{Mutant: IdleUnfenced, Scripts: []Script{{{Granules: 1, Abort: true}, {Granules: 1}}, Sends(2)}, Bell: true, Buffers: 2, Commit: ByStore},
-		{Mutant: IdleUnfenced, Scripts: []Script{Sends(2), Sends(3)}, Room: true, Bell: true, Buffers: 2, Commit: ByStore},
-		{Mutant: IdleUnfenced, Scripts: []Script{Sends(1), Sends(2)}, Bell: true, Buffers: 2, Commit: ByStore, Crashes: 1},
 		{Mutant: ReloadBeforeSkip, Scripts: two, Kills: 1, Rebirths: 1},
 	} {
 		t.Run(string(c.Mutant), func(t *testing.T) {

@@ -34,7 +34,7 @@ func (m *model) full(s *state, i int) {
 // prepare begins a turn of the waiting loop.
 func (m *model) prepare(c *claimant) {
 	c.t, c.w = 0, 0
-	c.flags &^= limited
+	c.flags &^= limited | searches
 	c.flags |= entered
 	c.pc = pcSeq
 	if m.Mutant == SeqAfterFlag {
@@ -91,7 +91,7 @@ func (m *model) stepRoom(s *state, i int) {
 		m.loop(s, i)
 	case pcWait:
 		c.t, c.w = 0, 0
-		c.flags &^= limited
+		c.flags &^= limited | searches
 		if m.isClosed(s, i) {
 			m.shut(s, i)
 			return

@@ -148,7 +148,7 @@ func (m *model) atRest(s *state, j int) bool {
 	if c.lateAt[0] != 0 {
 		return false // whoever tells the closer so does it by a locked instruction
 	}
-	return c.pc == pcDone || c.pc == pcHint || m.isOpen(s, j)
+	return c.pc == pcDone || c.pc == pcHint && !c.is(searches) || m.isOpen(s, j)
 }
 
 // isOpen says whether a claimant keeps the slot: it waits for room, or a claim of it is in its caller's hands.

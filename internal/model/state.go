@@ -88,6 +88,7 @@ const (
 	took                 // holds the turn, as far as it knows
 	seqFresh             // the roomSeq it loaded is still the current one
 	entered              // waits for room, or has waited in this call: the slot stays
+	searches             // the usual claim did not do, the search has begun
 )
 
 // begin is the state before the first step: every slot attached, nothing claimed.

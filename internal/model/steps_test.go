@@ -173,7 +173,7 @@ func hooked(t *testing.T, file string) string {
 		case sel == nil || sel.Sel.Name == "load" || sel.Sel.Name == "cas":
 		case slices.Contains([]string{"hint", "turn", "head", "sleep", "waiters", "episode", "lock"}, a.word):
 			around(sel.X, fmt.Sprintf("at(%q, ", a), ")")
-		case a == access{"store", "word"}:
+		case a.word == "word" && a.op != "plain":
 			around(sel.X, fmt.Sprintf("at(%q, &", a), ")")
 		}
 		return true
