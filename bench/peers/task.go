@@ -177,6 +177,9 @@ func stamp(b []byte, from int, number uint64, a args) {
 }
 
 func sendAll(l link, b []byte, from int, n uint64, a args) error {
+	if r, ok := l.(*ringLink); ok {
+		return r.sendAll(b, from, n, a)
+	}
 	for i := range n {
 		stamp(b, from, i, a)
 		if err := l.send(b); err != nil {
