@@ -64,9 +64,9 @@ func (p *Producer) sendBatch(msgs [][]byte, meta func(int) uint64) error {
 	if err != nil {
 		return err
 	}
-	p.filling.pos, p.filling.w = pos, w
+	p.filling = w
 	defer func() { // meta may panic
-		if p.filling.w != 0 {
+		if p.filling != 0 {
 			p.giveBack()
 		}
 	}()
@@ -78,7 +78,7 @@ func (p *Producer) sendBatch(msgs [][]byte, meta func(int) uint64) error {
 		at += granulesFor(len(m))
 		total += uint64(len(m))
 	}
-	p.filling.w = 0
+	p.filling = 0
 	if err := p.commit(pos, w); err != nil {
 		return err
 	}

@@ -2,9 +2,11 @@ package ring_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
@@ -156,6 +158,44 @@ func TestFencedClaim(t *testing.T) {
 		assert.Empty(t, ringtest.Poll(t, c, 9))
 		require.NoError(t, p.TrySend(nil, 0))
 		assert.Len(t, ringtest.Poll(t, c, 9), 1)
+	})
+}
+
+// A send whose claim is taken away while its bytes are copied says so, also when it has sent before and has
+// no cause to look at the claim itself. Here the owner lost its lock, alive.
+func TestFencedSend(t *testing.T) {
+	eitherCommit(t, func(t *testing.T, by func(*ring.Ring)) {
+		r, err := ring.NewHeap(ring.Options{Capacity: 32 << 20})
+		require.NoError(t, err)
+		defer r.Close()
+		a, c := ringtest.Attach(t, r), ringtest.Consume(t, r)
+		by(r)
+		p := a.NewProducer()
+		require.NoError(t, p.TrySend(nil, 0))
+		require.Len(t, ringtest.Poll(t, c, 9), 1)
+		require.NoError(t, a.LoseLock())
+		b := make([]byte, r.MaxFrame()) // the copy takes longer than the consumer waits before it asks
+		fenced, done := false, make(chan struct{})
+		go func() {
+			defer close(done)
+			for start := time.Now(); !fenced && time.Since(start) < ringtest.Patience; {
+				err := p.TrySend(b, 0)
+				if fenced = errors.Is(err, ring.ErrFenced); !fenced && err != nil && err != ring.ErrFull {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+		for over := false; !over; {
+			select {
+			case <-done:
+				over = true
+			default:
+				ringtest.Poll(t, c, 9)
+			}
+		}
+		require.True(t, fenced, "%+v", c.Stats())
+		require.Positive(t, c.Stats().SkippedDead)
 	})
 }
 

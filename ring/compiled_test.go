@@ -11,9 +11,10 @@ import (
 )
 
 // The compiler has made of a send what the memory model needs on amd64: the payload's copy and the length
-// come before the commit; for that the word is compared, then stored by a plain MOV, and then the sleep
-// word is looked at. Two locked instructions are in send: the claim, and the commit for where there are no
-// barriers. Two are in claim, for the claim and for the pad.
+// come before the commit, which is a plain MOV behind the compare of the fence word, and then the sleep
+// word is looked at. The one locked instruction of a send is the claim. In end the claim's word is compared
+// before the MOV, and there is another locked instruction for where there are no barriers; two are in
+// claim, for the claim and for the pad.
 func TestCommitIsAStore(t *testing.T) {
 	switch {
 	case testing.Short():
@@ -26,17 +27,18 @@ func TestCommitIsAStore(t *testing.T) {
 		t.Skipf("needs the go command and the source: %v: %s", err, out)
 	}
 	listing := string(out)
-	commit := []string{
-		`CMPXCHGQ`, // where there are no barriers, jumped over
-		`atomic/type\.go:\d+\)\tMOVQ\t\(\w+\), \w+`, `producer\.go:\d+\)\tCMPQ\t\w+, \w+`, `producer\.go:\d+\)\tJ(NE|EQ)`,
-		`release_unsafe\.go:\d+\)\tMOVQ\t\w+, \(\w+\)`,
-		`atomic/type\.go:\d+\)\tMOVQ\t\(\w+\), \w+`, `doorbell\.go:\d+\)\tTESTQ\t\$3`, `CALL\t.*\.\(\*Producer\)\.ringSleeper\(SB\)`,
-	}
-	inOrder(t, function(t, listing, "(*Producer).commit"), commit...)
+	load, store := `atomic/type\.go:\d+\)\tMOVQ\t\(\w+\), \w+`, `release_unsafe\.go:\d+\)\tMOVQ\t\w+, \(\w+\)`
+	sleeper := []string{load, `doorbell\.go:\d+\)\tTESTQ\t\$3`, `CALL\t.*\.\(\*Producer\)\.ringSleeper\(SB\)`}
 	inOrder(t, function(t, listing, "(*Producer).send"), append([]string{
-		`CMPXCHGQ`, // the claim
-		`CALL\truntime\.memmove`, `relaxed_unsafe\.go:\d+\)\tMOVQ\t\w+, 8\(\w+\)`}, commit...)...)
-	for name, locked := range map[string]int{"commit": 1, "claim": 2, "send": 2, "TrySend": 0, "ringSleeper": 0, "stepOver": 0, "fits": 0} {
+		`CMPXCHGQ`, `relaxed_unsafe\.go:\d+\)\tMOVQ\t\w+, 8\(\w+\)`, `CALL\truntime\.memmove`,
+		`atomic/type\.go:\d+\)\tMOVL\t\(\w+\), \w+`, `producer\.go:\d+\)\tCMPQ`, `producer\.go:\d+\)\tJ(NE|EQ)`, store,
+	}, sleeper...)...)
+	inOrder(t, function(t, listing, "(*Producer).end"),
+		load, `fence\.go:\d+\)\tCMPQ\t\w+, \w+`, `fence\.go:\d+\)\tJ(NE|EQ)`, store)
+	inOrder(t, function(t, listing, "(*Producer).commit"), append([]string{`CALL\t.*\.\(\*Producer\)\.end\(SB\)`}, sleeper...)...)
+	for name, locked := range map[string]int{
+		"commit": 0, "end": 1, "claim": 2, "send": 1, "sendElse": 0, "write": 0, "ringSleeper": 0, "stepOver": 0, "fits": 0,
+	} {
 		code := functionIfAny(listing, "(*Producer)."+name)
 		require.Equal(t, locked, strings.Count(code, "\tLOCK\n"), name)
 		exchange := regexp.MustCompile(`XCHG[BWLQ]\t\w+, \d*\(`).FindString(strings.ReplaceAll(code, "CMPXCHG", ""))

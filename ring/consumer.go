@@ -136,9 +136,9 @@ func (c *Consumer) takeOver() error {
 	c.sleep.Store(uint64(makeSleep(0, c.episode, awake)))
 	c.drains = lateCommits && shm.CanBarrier()
 	if c.drains {
-		c.barriers.Store(1)
+		c.fence.Or(hasBarriers)
 	} else {
-		c.barriers.Store(0)
+		c.fence.And(^uint32(hasBarriers))
 	}
 	pos := c.head.Load()
 	c.pos.Store(pos)

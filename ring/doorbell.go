@@ -23,7 +23,7 @@ import (
 // T[r] (in nap). Were all four in one order, either the kernel would see the
 // changed word and not sleep, or the producer the sleeper. The store of COMMIT
 // is not: it may wait in its processor's store buffer while the sleep word is
-// loaded (end in producer.go). So a consumer that sleeps behind a claim has
+// loaded (fence.go). So a consumer that sleeps behind a claim has
 // every process that commits that way pass a barrier between its store and its
 // sleep: whose load came before it has its COMMIT seen by the kernel, and whose
 // load comes after it sees the sleeper. The one who acts rarely pays. A
@@ -104,7 +104,7 @@ func (c *Consumer) nap(pos uint64, w header, mode sleepWord, deadline int64) err
 	c.sleep.Store(uint64(makeSleep(pos, c.episode, mode)))
 	if mode == stuck && c.drains && shm.Barrier() != nil {
 		c.drains = false // forbidden meanwhile: from here on commits are CASes again
-		c.barriers.Store(0)
+		c.fence.And(^uint32(hasBarriers))
 	}
 	err := shm.FutexWait(c.doorbellWord(pos), w.low(), deadline)
 	// The episode stays in the word, for a consumer that takes over.

@@ -101,9 +101,9 @@ func SetFirstAsk(d time.Duration) (reset func()) {
 }
 
 // Barriers is what the consumer says of itself.
-func (r *Ring) Barriers() uint32 { return r.barriers.Load() }
+func (r *Ring) Barriers() uint32 { return r.fence.Load() & hasBarriers }
 
-func (r *Ring) SetBarriers(n uint32) { r.barriers.Store(n) }
+func (r *Ring) SetBarriers(n uint32) { r.fence.Store(n) }
 
 // LoseLock has the attachment's lock freed while its process goes on, as who closes
 // descriptors that are not his may do.

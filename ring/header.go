@@ -36,6 +36,11 @@ func makeHeader(s state, tag uint64, owner int, granules uint64) header {
 	return header(uint64(s) | tag<<tagShift | uint64(owner)<<ownerShift | granules<<granuleShift)
 }
 
+// sized completes a blank word, which has no tag and no granules yet.
+func (h header) sized(tag, granules uint64) header {
+	return h | header(tag<<tagShift|granules<<granuleShift)
+}
+
 func (h header) state() state        { return state(h & 3) }
 func (h header) tag() uint64         { return uint64(h) >> tagShift & tagMask }
 func (h header) owner() int          { return int(uint64(h) >> ownerShift & ownerMask) }

@@ -23,7 +23,7 @@ package ring
 //	4352          8      turn           producers, CAS; consumer: a dead holder's to 0, CAS
 //	8192          8      head           consumer
 //	8320          8      sleep          consumer
-//	8328          4      barriers       consumer, once per take-over
+//	8328          4      fence          consumer, once per take-over; who takes a claim from its owner
 //	8448          4      room episode   consumer; producers on leaving
 //	8576          8      life           consumer, once per take-over
 //	8584          4      consumer pid   consumer, once per take-over
@@ -60,7 +60,7 @@ const (
 
 	offHead          = 8192
 	offSleep         = 8320
-	offBarriers      = 8328
+	offFence         = 8328
 	offRoomEpisode   = 8448
 	offLife          = 8576
 	offConsumerPID   = 8584

@@ -45,7 +45,7 @@ var segmentWords = []part{
 	{"turn", 4352, 8, "turn"},
 	{"head", 8192, 8, "head"},
 	{"sleep", 8320, 8, "sleep"},
-	{"barriers", 8328, 4, "sleep"},
+	{"fence", 8328, 4, "sleep"},
 	{"room episode", 8448, 4, "room episode"},
 	{"life", 8576, 8, "take-over"},
 	{"consumer pid", 8584, 4, "take-over"},
@@ -59,7 +59,7 @@ var segmentConstants = map[string]int64{
 	"capacity": offCapacity, "table offset": offTable, "data offset": offData, "user offset": offUser,
 	"user size": offUserSize, "identity": offIdentity, "created": offCreated, "granule": offGranule,
 	"slots": offSlots, "checksum": offChecksum, "hint": offHint, "room waiters": offRoomWaiters,
-	"turn": offTurn, "head": offHead, "sleep": offSleep, "barriers": offBarriers, "room episode": offRoomEpisode, "life": offLife,
+	"turn": offTurn, "head": offHead, "sleep": offSleep, "fence": offFence, "room episode": offRoomEpisode, "life": offLife,
 	"consumer pid": offConsumerPID, "consumer start": offConsumerStart, "consumer pidns": offConsumerPIDNS,
 	"counters": offCounters,
 }

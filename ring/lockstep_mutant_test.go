@@ -29,13 +29,13 @@ var lockstepMutants = []struct {
 		"joined producer, able consumer",
 	},
 	{
-		"a process that barriers do not reach commits by store", "producer.go",
+		"a process that barriers do not reach commits by store", "fence.go",
 		"!shm.BarriersJoined())", "!shm.BarriersJoined() && !isMutant)",
 		"forbidden producer, able consumer",
 	},
 	{
-		"commits are stores although the consumer has no barriers", "producer.go",
-		"(p.barriers.Load() == 0 ||", "(p.barriers.Load() == 0 && !isMutant ||",
+		"commits are stores although the consumer has no barriers", "fence.go",
+		"(fence&hasBarriers == 0 ||", "(fence&hasBarriers == 0 && !isMutant ||",
 		"joined producer, forbidden consumer",
 	},
 }

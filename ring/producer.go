@@ -4,8 +4,6 @@ import (
 	"context"
 	"os"
 	"sync/atomic"
-
-	"github.com/shmrouter/shmrouter/shm"
 )
 
 // A message's way through the ring is claim, fill, commit, wake. The header
@@ -26,12 +24,12 @@ type Producer struct {
 	hinted uint64 // where it last moved the hint to
 	rung   uint64 // the episode of sleep that it last rang for
 
+	unfenced uint64 // the fence word with which a send may commit at once
+
 	records, bytes uint64 // counted here, published by publish
 
-	filling struct { // the claim of a copying send under way
-		pos uint64
-		w   header // 0: none
-	}
+	blank   header // the word of a claim, but for tag and granules
+	filling header // the claim of a copying send under way, which ends at pos; 0: none
 
 	lease *lease        // spare holder for the next zero-copy claim
 	open  atomic.Uint64 // claims outstanding and calls that wait; stored by this producer only
@@ -42,7 +40,7 @@ type Producer struct {
 // call it. A Producer ends with the attachment; who makes many of them closes
 // each. On a closed attachment its methods return os.ErrClosed.
 func (a *Attachment) NewProducer() *Producer {
-	p := &Producer{view: a.ring.view, a: a, slot: a.slot}
+	p := &Producer{view: a.ring.view, a: a, slot: a.slot, blank: makeHeader(busy, 0, a.slot, 0), unfenced: never}
 	p.id = uint64(a.slot+1) | a.producers.Add(1)<<8
 	a.register(p)
 	return p
@@ -65,32 +63,15 @@ func (p *Producer) Close() error {
 // a *CorruptError, shm.ErrFault where a file was truncated. meta travels
 // beside the message. When it returns nil the message is committed: it will
 // be delivered even if this process dies at the next instruction.
-func (p *Producer) TrySend(b []byte, meta uint64) error {
-	if err := p.check(len(b), meta); err != nil {
-		return err
-	}
-	if p.named {
-		return p.sending(func() error { return p.send(b, meta) })
-	}
-	return p.send(b, meta)
-}
-
-// sending runs a copying send; what it leaves behind by a fault is given back.
-func (p *Producer) sending(f func() error) error {
-	err := p.guarded(f)
-	if p.filling.w != 0 {
-		p.giveBack()
-	}
-	return err
-}
+func (p *Producer) TrySend(b []byte, meta uint64) error { return p.send(b, meta) }
 
 // giveBack aborts the claim of a send that did not come to its commit: the
 // copy faulted, or a caller recovered from the panic that it ended in. Left
 // open it would be a living process's, and stop everybody.
 func (p *Producer) giveBack() {
-	f := p.filling
-	p.filling.w = 0
-	p.guarded(func() error { return p.abort(f.pos, f.w) })
+	w := p.filling
+	p.filling = 0
+	p.guarded(func() error { return p.abort(p.pos-w.granules(), w) })
 }
 
 // guarded runs f; where somebody may truncate the file, a fault becomes an
@@ -106,11 +87,11 @@ func (p *Producer) guarded(f func() error) error {
 // or no consumer is alive (ErrNoConsumer). A context without an end costs
 // nothing.
 func (p *Producer) Send(ctx context.Context, b []byte, meta uint64) error {
-	err := p.TrySend(b, meta)
+	err := p.send(b, meta)
 	if err != ErrFull {
 		return err
 	}
-	return p.whenRoom(ctx, granulesFor(len(b)), func() error { return p.TrySend(b, meta) })
+	return p.whenRoom(ctx, granulesFor(len(b)), func() error { return p.send(b, meta) })
 }
 
 func (p *Producer) check(n int, meta uint64) error {
@@ -125,32 +106,72 @@ func (p *Producer) check(n int, meta uint64) error {
 	return nil
 }
 
-// send is claim, fill and commit. The usual claim is made here and not in a
-// call of its own, which would be a tenth of a send: the search begins at the
-// free granule, the record fits there, and nobody has the turn. Where one of
-// these is not so nothing has been done, and claim begins again.
-func (p *Producer) send(b []byte, meta uint64) (err error) {
+// send is the usual way of a message, claim, fill and commit in one piece and
+// without calls: the search would begin at the free granule, the record fits
+// there, and nobody has the turn. Where one of these is not so nothing has been
+// done, and claim searches. (A file that may be truncated is touched under
+// guard only.)
+func (p *Producer) send(b []byte, meta uint64) error {
+	if err := p.check(len(b), meta); err != nil {
+		return err
+	}
+	if p.named || p.filling != 0 {
+		return p.sendElse(b, meta)
+	}
 	g := granulesFor(len(b))
 	pos := max(p.hint.Load(), p.pos, p.seen)
 	e, tag := p.entry(pos), p.tag(pos)
-	was, w := header(e.word.Load()), makeHeader(busy, tag, p.slot, g)
-	if p.filling.w == 0 && was.age(tag) < 0 && g <= p.rest(pos) && pos-p.seen <= p.size-g && p.turn.Load() == 0 &&
-		e.word.CompareAndSwap(uint64(was), uint64(w)) {
-		p.pos = pos + g
-		p.moveHint(p.pos)
-	} else if pos, w, err = p.claim(g); err != nil {
-		return err
-	} else {
-		e = p.entry(pos)
+	was, w := header(e.word.Load()), p.blank.sized(tag, g)
+	if was.age(tag) >= 0 || g > p.rest(pos) || pos-p.seen > p.size-g || p.turn.Load() != 0 ||
+		!e.word.CompareAndSwap(uint64(was), uint64(w)) {
+		return p.sendElse(b, meta)
 	}
-	p.filling.pos, p.filling.w = pos, w
-	copy(p.view.bytes(pos, len(b)), b)
+	p.pos = pos + g
+	p.moveHint(p.pos)
+	p.filling = w
 	storeRelaxed(&e.info, makeInfo(len(b), meta))
-	p.filling.w = 0
-	if !p.end(e, w) {
+	copy(p.view.bytes(pos, len(b)), b)
+	p.filling = 0
+	if uint64(p.fence.Load()) == p.unfenced {
+		raceRelease(p.token)
+		storeRelease(&e.word, uint64(w.with(commit)))
+	} else if !p.end(e, w) {
 		return ErrFenced
 	}
 	p.ring()
+	p.count(1, uint64(len(b)))
+	return nil
+}
+
+// sendElse is every other way of a message.
+func (p *Producer) sendElse(b []byte, meta uint64) error {
+	if p.named {
+		return p.sending(func() error { return p.write(b, meta) })
+	}
+	return p.write(b, meta)
+}
+
+// sending runs a copying send; what it leaves behind by a fault is given back.
+func (p *Producer) sending(f func() error) error {
+	err := p.guarded(f)
+	if p.filling != 0 {
+		p.giveBack()
+	}
+	return err
+}
+
+func (p *Producer) write(b []byte, meta uint64) error {
+	pos, w, err := p.claim(granulesFor(len(b)))
+	if err != nil {
+		return err
+	}
+	p.filling = w
+	storeRelaxed(&p.entry(pos).info, makeInfo(len(b), meta))
+	copy(p.view.bytes(pos, len(b)), b)
+	p.filling = 0
+	if err := p.commit(pos, w); err != nil {
+		return err
+	}
 	p.count(1, uint64(len(b)))
 	return nil
 }
@@ -159,7 +180,7 @@ func (p *Producer) send(b []byte, meta uint64) (err error) {
 // them. It starts at the largest of the hint, its own last position and head:
 // each is the start of a record or the first free granule, and each may lag.
 func (p *Producer) claim(g uint64) (uint64, header, error) {
-	if p.filling.w != 0 {
+	if p.filling != 0 {
 		p.giveBack()
 	}
 	pos := max(p.hint.Load(), p.pos, p.seen)
@@ -279,29 +300,6 @@ func (p *Producer) commit(pos uint64, w header) error {
 	}
 	p.ring()
 	return nil
-}
-
-// end turns the claim w at e into a record, at one instruction; false: it was
-// fenced. Nobody but its owner may commit a claim, so a store does, and leaves
-// the processor's store buffer alone. What the store does not do is to come
-// before the look at the sleep word that follows: the consumer sees to that
-// (Consumer.nap), unless it or this process has no barriers. Then the commit
-// is a CAS.
-//
-// The payload comes before the state in either way (pairs with the load in
-// Consumer.Poll).
-func (p *Producer) end(e *entry, w header) bool {
-	raceRelease(p.token)
-	if storesLate && (p.barriers.Load() == 0 || !shm.BarriersJoined()) {
-		return e.word.CompareAndSwap(uint64(w), uint64(w.with(commit)))
-	}
-	// A claim is taken from a living owner only by mistake: one whose lock
-	// was lost with its descriptors.
-	if header(e.word.Load()) != w {
-		return false
-	}
-	storeRelease(&e.word, uint64(w.with(commit)))
-	return true
 }
 
 // abort gives the record at pos back; the consumer steps over it.

@@ -107,6 +107,7 @@ func (c *Consumer) examine(pos uint64, w header) (gone bool, err error) {
 		c.tellStall(now)
 		return false, nil
 	}
+	c.fenceOff()
 	if c.cas(pos, w, w.with(skip)) {
 		f.dead = w.owner() + 1
 		f.taken = true
@@ -170,6 +171,7 @@ func (c *Consumer) Resync() (skipped uint64, err error) {
 		}
 		// What was given up must not be met again a lap later, and who still
 		// fills a claim there must not commit it unread.
+		c.fenceOff()
 		for p := pos; p != to; p++ {
 			if c.load(p).age(c.tag(p)) >= 0 {
 				c.entry(p).word.Store(uint64(makeHeader(skip, c.tag(p), ownerNone, 0)))

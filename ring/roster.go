@@ -113,10 +113,13 @@ func (a *Attachment) sweep() (skipped uint64, err error) {
 				return skipped, corrupt(pos, w, "newer lap, or record does not fit its lap")
 			}
 			pos = h
-		case w.is(busy) && w.owner() == a.slot && v.cas(pos, w, w.with(skip)):
+		case w.is(busy) && w.owner() == a.slot:
+			v.fenceOff()
+			if !v.cas(pos, w, w.with(skip)) {
+				continue // the consumer was faster
+			}
 			skipped++
 			pos += w.granules()
-		case w.is(busy) && w.owner() == a.slot: // the consumer was faster
 		default:
 			pos += w.granules()
 		}

@@ -24,7 +24,7 @@ type view struct {
 	turn        *atomic.Uint64
 	head        *atomic.Uint64
 	sleep       *atomic.Uint64
-	barriers    *atomic.Uint32
+	fence       *atomic.Uint32
 	roomWaiters *atomic.Uint32
 	roomEpisode *atomic.Uint32
 
@@ -53,7 +53,7 @@ func newView(seg *shm.Segment, capacity, dataOff int64) view {
 		turn:        seg.Word64(offTurn),
 		head:        seg.Word64(offHead),
 		sleep:       seg.Word64(offSleep),
-		barriers:    seg.Word32(offBarriers),
+		fence:       seg.Word32(offFence),
 		roomWaiters: seg.Word32(offRoomWaiters),
 		roomEpisode: seg.Word32(offRoomEpisode),
 

@@ -208,8 +208,8 @@ func (p *play) follow(who *player, what string) {
 				p.m.stepClaimant(&n, who.id)
 				add(pc, n, 1)
 			}
-			// The wait for room ends by giving the turn back, also where it was not taken.
-			if !modelled(what) || what == "ask lock" && pc != pcAskLock || what == "cas turn" && pc != pcTake && pc != pcGiveTurn && pc != pcDropTurn {
+			// A send compares its claim only after somebody has taken one. The wait for room ends by giving the turn back, also where it was not taken.
+			if !modelled(what) || what == "load word" && pc == pcStore || what == "ask lock" && pc != pcAskLock || what == "cas turn" && pc != pcTake && pc != pcGiveTurn && pc != pcDropTurn {
 				add(pc, s, 0)
 			}
 			continue

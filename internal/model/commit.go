@@ -2,8 +2,8 @@ package model
 
 // fill, then commit or abort: from here to the commit the granules are the claimant's own.
 //
-//	pcFill -+-> pcCheck -> pcStore -> ring
-//	        +-> pcCommit  -> ring       (where there are no barriers)
+//	pcFill -+-> [pcCheck] -> pcStore -> ring  (a claim that was handed out is compared)
+//	        +-> pcCommit  -> ring             (where there are no barriers)
 //	        +-> pcAbort   -> ring       (also where the attachment was closed meanwhile)
 //	        +-> pcCleanup -> ring       (forgotten by the program)
 func (m *model) stepCommit(s *state, i int) {
@@ -20,7 +20,7 @@ func (m *model) stepCommit(s *state, i int) {
 		if c.cell < msg.Granules {
 			return
 		}
-		c.cell, c.pc = 0, m.firstOfCommit()
+		c.cell, c.pc = 0, m.firstOfCommit(msg)
 		if msg.Abort {
 			c.pc = pcAbort
 		}
@@ -68,11 +68,14 @@ func (m *model) stepCommit(s *state, i int) {
 	}
 }
 
-func (m *model) firstOfCommit() uint8 {
-	if m.Commit == ByStore {
+func (m *model) firstOfCommit(msg Msg) uint8 {
+	switch {
+	case m.Commit != ByStore:
+		return pcCommit
+	case msg.isClaim():
 		return pcCheck
 	}
-	return pcCommit
+	return pcStore
 }
 
 // endClaim is the CAS of commit and abort.

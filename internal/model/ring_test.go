@@ -23,7 +23,7 @@ import (
 // sharedWords are the fields of the ring's view and entry, by the model's name.
 var sharedWords = map[string]string{
 	"hint": "hint", "turn": "turn", "head": "head", "sleep": "sleep", "roomWaiters": "waiters", "roomEpisode": "episode",
-	"word": "word", "info": "info", "barriers": "barriers",
+	"word": "word", "info": "info", "fence": "fence",
 }
 
 // privateWords are atomic words of one process.

@@ -110,14 +110,14 @@ func newRingWorld(o *operation, f *friend, seed uint64, traced bool) (w *ringWor
 	return w, err
 }
 
-// barriers is the word that says whether the consumer has barriers.
-const barriers = 8328
+// fence is the word that says in its lowest bit whether the consumer has barriers.
+const fence = 8328
 
 // withoutBarriers has producers believe that the consumer has none. It runs them all the same, which a producer
 // does not see.
 func (w *ringWorld) withoutBarriers() error {
-	if word := w.ring.Segment().Word32(barriers); shm.CanBarrier() && !word.CompareAndSwap(1, 0) {
-		return fmt.Errorf("at %d is no word for barriers: it says %d", barriers, word.Load())
+	if was := w.ring.Segment().Word32(fence).And(^uint32(1)); shm.CanBarrier() && was&1 == 0 {
+		return fmt.Errorf("at %d is no word for barriers: it says %d", fence, was)
 	}
 	return nil
 }
