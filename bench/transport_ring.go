@@ -78,7 +78,7 @@ func (in *ringInlet) setWait(w Wait) (err error) {
 	}
 	var opts []ring.ConsumerOption
 	if w == Sleep {
-		opts = append(opts, ring.WithSpin(0))
+		opts = append(opts, ring.WithWaiting(ring.Thrift))
 	}
 	in.wait = w
 	in.c, err = in.r.Consume(opts...)

@@ -169,7 +169,7 @@ func TestResyncWithNothingBehind(t *testing.T) {
 // the producers talking past each other for good; a consumer that slept finds it.
 func TestWaitFindsAHintAhead(t *testing.T) {
 	r := ringtest.NewUnchecked(t, shm.Heap, ringtest.Tiny)
-	p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+	p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 	r.SetHint(500)
 	require.NoError(t, p.TrySend([]byte("lost?"), 0))
 	require.ErrorIs(t, c.Wait(ringtest.Context(t)), ring.ErrCorrupt)
@@ -189,7 +189,7 @@ func TestWaitFindsAWrongHead(t *testing.T) {
 			r := ringtest.NewUnchecked(t, shm.Heap, ringtest.Tiny)
 			defer ring.SetNaps(time.Millisecond)()
 			r.StartAt(2000)
-			opts := []ring.ConsumerOption{ring.WithSpin(0)}
+			opts := []ring.ConsumerOption{ring.WithWaiting(ring.Thrift)}
 			if manual {
 				opts = append(opts, ring.WithManualRelease())
 			}

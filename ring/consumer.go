@@ -72,10 +72,8 @@ type Consumer struct {
 // ConsumerOption changes how Consume opens a consumer.
 type ConsumerOption func(*Consumer)
 
-// WithSpin sets the longest time that Wait spins before it sleeps; it adapts
-// below that. The default is 50 µs; 0 never spins. On one processor nothing
-// spins.
-func WithSpin(d time.Duration) ConsumerOption { return func(c *Consumer) { c.spinMax = d } }
+// WithWaiting sets how Wait waits. The default is Adaptive.
+func WithWaiting(w Waiting) ConsumerOption { return func(c *Consumer) { c.spinMax = w.spinMax() } }
 
 // WithManualRelease leaves the space of polled messages taken until Release is
 // called: a consumer that dies before has its successor deliver them again.
@@ -112,7 +110,7 @@ func (r *Ring) Consume(opts ...ConsumerOption) (*Consumer, error) {
 	if err := r.seg.Retain(); err != nil {
 		return nil, errors.Join(err, locks.Close())
 	}
-	c := &Consumer{view: r.view, ring: r, locks: locks, spinMax: 50 * time.Microsecond}
+	c := &Consumer{view: r.view, ring: r, locks: locks, spinMax: Adaptive.spinMax()}
 	for _, o := range opts {
 		o(c)
 	}

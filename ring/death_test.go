@@ -114,7 +114,7 @@ func TestProcessKilledUnderTheSleeper(t *testing.T) {
 	p := ringtest.Producer(t, r)
 	var recovery time.Duration
 	skipped := make(chan int, 1)
-	c := ringtest.Consume(t, r, ring.WithSpin(0), ring.WithOnSkip(func(e ring.SkipEvent) {
+	c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift), ring.WithOnSkip(func(e ring.SkipEvent) {
 		recovery = e.Recovery
 		skipped <- e.Slot
 	}))
@@ -178,7 +178,7 @@ type sleeper struct {
 
 func startSleeper(t *testing.T, r *ring.Ring) *sleeper {
 	t.Helper()
-	c := ringtest.Consume(t, r, ring.WithSpin(0))
+	c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 	s := &sleeper{t: t, r: r, got: make(chan string, 1)}
 	tid := make(chan int)
 	go func() {
@@ -277,7 +277,7 @@ func TestProcessStoppedInClaim(t *testing.T) {
 		r := ringtest.New(t, kind, ringtest.Tiny)
 		w, slot := startClaim(t, r, "claim")
 		var stalls []ring.StallEvent
-		c := ringtest.Consume(t, r, ring.WithSpin(0), ring.WithOnStall(func(e ring.StallEvent) { stalls = append(stalls, e) }))
+		c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift), ring.WithOnStall(func(e ring.StallEvent) { stalls = append(stalls, e) }))
 		require.Len(t, ringtest.Receive(t, c, 1), 1)
 		require.NoError(t, w.cmd.Process.Signal(syscall.SIGSTOP))
 		sleeps := c.Stats().Sleeps

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/stretchr/testify/require"
@@ -150,7 +149,7 @@ func (c *consumption) join() (*ring.Attachment, error) {
 }
 
 func (c *consumption) open(how byte) {
-	opts := []ring.ConsumerOption{ring.WithSpin(time.Duration(how&2) * time.Microsecond)}
+	opts := []ring.ConsumerOption{ring.WithWaiting([...]ring.Waiting{ring.Thrift, ring.Adaptive}[how>>1&1])}
 	if c.manual = how&1 != 0; c.manual {
 		opts = append(opts, ring.WithManualRelease())
 	}

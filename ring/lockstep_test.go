@@ -83,7 +83,7 @@ func workStepConsume(w *worker) error {
 	if err := joinOrForbid(w.args[0]); err != nil {
 		return err
 	}
-	c, err := w.ring.Consume(ring.WithSpin(0))
+	c, err := w.ring.Consume(ring.WithWaiting(ring.Thrift))
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func TestProcessTakeOverWithoutBarriers(t *testing.T) {
 
 func workForbidLater(w *worker) error {
 	ring.SetNaps(time.Hour)
-	c, err := w.ring.Consume(ring.WithSpin(0))
+	c, err := w.ring.Consume(ring.WithWaiting(ring.Thrift))
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func TestResyncOnceBehindANewerLap(t *testing.T) {
 	ringtest.Each(t, func(t *testing.T, kind shm.Kind) {
 		for _, ahead := range []uint64{1, 1 << 30, 1 << 33} {
 			r := ringtest.New(t, kind, ringtest.Tiny)
-			p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+			p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 			through(t, p, c, 10)
 			r.SetWord(10, ring.MakeHeader(ring.Commit, r.TagAt(10)+ahead, 0, 1))
 			_, err := c.Poll(9, next)
@@ -83,7 +83,7 @@ func TestProducerTellsOfDamageAheadOfAGap(t *testing.T) {
 			"does not fit": func(r *ring.Ring) uint64 { return ring.MakeHeader(ring.Skip, r.TagAt(13), ring.OwnerNone, 0) },
 		} {
 			r := ringtest.New(t, kind, ringtest.Tiny)
-			p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+			p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 			through(t, p, c, 10)
 			for i := range uint64(3) {
 				require.NoError(t, p.TrySend(nil, 100+i))
@@ -124,7 +124,7 @@ func TestProducerRecoversWithTheSegment(t *testing.T) {
 		for _, hint := range []uint64{5000, 1 << 40, 1<<63 + 100, ^uint64(0)} {
 			for _, repair := range []bool{true, false} {
 				r := ringtest.New(t, kind, ringtest.Tiny)
-				p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+				p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 				r.SetHint(hint)
 				p.TrySend([]byte("x"), 0) // this one may be lost
 				if repair {
@@ -149,7 +149,7 @@ func TestProducerRecoversWithTheSegment(t *testing.T) {
 func TestResyncAfterAWrongHead(t *testing.T) {
 	ringtest.Each(t, func(t *testing.T, kind shm.Kind) {
 		r := ringtest.New(t, kind, ringtest.Tiny)
-		p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+		p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 		through(t, p, c, 1)
 		fill(t, p)
 		r.SetHead(1 << 40)

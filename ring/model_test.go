@@ -76,7 +76,7 @@ func newMachine(t *testing.T, rt *rapid.T, kind shm.Kind) *machine {
 
 func (m *machine) consume(rt *rapid.T) {
 	m.q.manual = rapid.Bool().Draw(rt, "manual release")
-	opts := []ring.ConsumerOption{ring.WithSpin(0)}
+	opts := []ring.ConsumerOption{ring.WithWaiting(ring.Thrift)}
 	if m.q.manual {
 		opts = append(opts, ring.WithManualRelease())
 	}

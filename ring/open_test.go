@@ -348,7 +348,7 @@ func TestTruncationUnderTraffic(t *testing.T) {
 		r := ringtest.NewUnchecked(t, shm.Named, ringtest.Tiny)
 		a, err := r.Attach()
 		require.NoError(t, err)
-		c, err := r.Consume(ring.WithSpin(0))
+		c, err := r.Consume(ring.WithWaiting(ring.Thrift))
 		require.NoError(t, err)
 		sent := make(chan error, 2)
 		for range cap(sent) {

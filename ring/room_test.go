@@ -72,7 +72,7 @@ func TestRoomWakesAll(t *testing.T) {
 func TestWaysToWaitForRoom(t *testing.T) {
 	withoutTimeLimits(t)
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
-	a, c := ringtest.Attach(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+	a, c := ringtest.Attach(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 	ctx := ringtest.Context(t)
 	for name, send := range map[string]func(p *ring.Producer) error{
 		"Send": func(p *ring.Producer) error { return p.Send(ctx, []byte{9}, 9) },
@@ -284,7 +284,7 @@ func TestFullAndEmpty(t *testing.T) {
 				sent <- nil
 			}()
 		}
-		c := ringtest.Consume(t, r, ring.WithSpin(0))
+		c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 		next := make([]uint64, senders)
 		for total := 0; total < senders*each; {
 			require.NoError(t, c.Wait(ctx), "standstill after %v", next)

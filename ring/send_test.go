@@ -258,7 +258,7 @@ func TestStartingPositions(t *testing.T) {
 			r.StartAt(pos)
 			ringtest.MustCheck(t, r)
 			random := ringtest.Random(t)
-			p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+			p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 			q := ringtest.Producer(t, r)
 			require.Empty(t, ringtest.Poll(t, c, 10))
 			var queue []ringtest.Message

@@ -145,7 +145,7 @@ func workFlood(w *worker) error {
 func TestProcessStopStorm(t *testing.T) {
 	onFiles(t, func(t *testing.T, kind shm.Kind) {
 		r := ringtest.New(t, kind, ringtest.Tiny)
-		c := ringtest.Consume(t, r, ring.WithSpin(0))
+		c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 		random := ringtest.Random(t)
 		workers := make([]*child, 3)
 		for i := range workers {
@@ -205,7 +205,7 @@ func TestProcessStoppedForTenIdleWaits(t *testing.T) {
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
 	w, slot := startClaim(t, r, "claim")
 	var stalls []ring.StallEvent
-	c := ringtest.Consume(t, r, ring.WithSpin(0), ring.WithOnStall(func(e ring.StallEvent) { stalls = append(stalls, e) }))
+	c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift), ring.WithOnStall(func(e ring.StallEvent) { stalls = append(stalls, e) }))
 	require.Len(t, ringtest.Receive(t, c, 1), 1)
 	require.NoError(t, w.cmd.Process.Signal(syscall.SIGSTOP))
 	p := ringtest.Producer(t, r)

@@ -59,7 +59,7 @@ func TestWhatWakes(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				r := ringtest.New(t, kind, ringtest.Tiny)
 				r.StartAt(test.start)
-				p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+				p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 				done := asleep(t, r, c, 1)
 				test.act(t, r, p)
 				require.NoError(t, <-done)
@@ -83,7 +83,7 @@ func TestWakeBehindClaim(t *testing.T) {
 		r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
 		a := ringtest.Attach(t, r)
 		p, q := a.NewProducer(), a.NewProducer()
-		c := ringtest.Consume(t, r, ring.WithSpin(0))
+		c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 		for range 300 {
 			claim, err := p.TryClaim(10, 1)
 			require.NoError(t, err)
@@ -105,7 +105,7 @@ func TestWakeBehindClaim(t *testing.T) {
 // A sweep wakes the consumer that sleeps behind the dead holder's claim.
 func TestSweepWakes(t *testing.T) {
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
-	p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithSpin(0))
+	p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 	claim, err := p.TryClaim(10, 0)
 	require.NoError(t, err)
 	pos := claim.Position()
@@ -126,9 +126,9 @@ func TestInterruptRounds(t *testing.T) {
 	withoutTimeLimits(t)
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
 	p := ringtest.Producer(t, r)
-	for _, spin := range []time.Duration{0, 5 * time.Microsecond} {
+	for _, how := range []ring.Waiting{ring.Adaptive, ring.LowLatency, ring.Thrift} {
 		for _, behindClaim := range []bool{false, true} {
-			c := ringtest.Consume(t, r, ring.WithSpin(spin))
+			c := ringtest.Consume(t, r, ring.WithWaiting(how))
 			var claim ring.Claim
 			if behindClaim {
 				var err error
@@ -161,7 +161,7 @@ func TestInterruptRounds(t *testing.T) {
 func TestContextRounds(t *testing.T) {
 	withoutTimeLimits(t)
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
-	c := ringtest.Consume(t, r, ring.WithSpin(0))
+	c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 	const rounds = 2000
 	cancels := make(chan context.CancelFunc)
 	waited := make(chan error)
@@ -196,10 +196,10 @@ func TestPingPong(t *testing.T) {
 		echoed := make(chan error, 1)
 		ctx, cancel := context.WithTimeout(context.Background(), 2*ringtest.Patience)
 		defer cancel()
-		in := ringtest.Consume(t, there, ring.WithSpin(0))
+		in := ringtest.Consume(t, there, ring.WithWaiting(ring.Thrift))
 		out := ringtest.Producer(t, back)
 		go func() { echoed <- echo(ctx, in, out, rounds) }()
-		p, c := ringtest.Producer(t, there), ringtest.Consume(t, back, ring.WithSpin(0))
+		p, c := ringtest.Producer(t, there), ringtest.Consume(t, back, ring.WithWaiting(ring.Thrift))
 		for i := range rounds {
 			require.NoError(t, p.TrySend(nil, i))
 			require.NoError(t, c.Wait(ctx), "standstill in round %d", i)
@@ -264,7 +264,7 @@ func TestManyWakers(t *testing.T) {
 	}
 	got := make([]int, senders)
 	for total := 0; total < senders*each; {
-		c, err := r.Consume(ring.WithSpin(0))
+		c, err := r.Consume(ring.WithWaiting(ring.Thrift))
 		require.NoError(t, err)
 		for polls := 0; polls < 50 && total < senders*each; polls++ {
 			require.NoError(t, c.Wait(ctx), "standstill after %v", got)
@@ -293,7 +293,7 @@ func TestWakeFromFarBehind(t *testing.T) {
 		p := ringtest.Producer(t, r)
 		require.NoError(t, p.TrySend(nil, 0))
 		r.StartAt(jump)
-		c := ringtest.Consume(t, r, ring.WithSpin(0))
+		c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 		done := asleep(t, r, c, 1)
 		require.NoError(t, p.TrySend(nil, 0))
 		require.NoError(t, <-done, "%d", jump)
@@ -327,7 +327,7 @@ func TestProcessWakes(t *testing.T) {
 	withoutTimeLimits(t)
 	onFiles(t, func(t *testing.T, kind shm.Kind) {
 		r := ringtest.New(t, kind, ringtest.Tiny)
-		c := ringtest.Consume(t, r, ring.WithSpin(0))
+		c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 		const n = 20000
 		w := start(t, r, "send", strconv.Itoa(n))
 		for i, m := range ringtest.Receive(t, c, n) {

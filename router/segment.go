@@ -86,7 +86,7 @@ func (n *run) consume() (err error) {
 	if min(runtime.GOMAXPROCS(0), runtime.NumCPU()) <= 2 {
 		// On two processors a spinning monitor is in the loop's way, or in a
 		// worker's: see docs/decisions/0002-waiting.md.
-		opts = append(opts, ring.WithSpin(0))
+		opts = append(opts, ring.WithWaiting(ring.Thrift))
 	}
 	n.cons, err = n.ring.Consume(opts...)
 	return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/shmrouter/shmrouter/bench"
 	"github.com/shmrouter/shmrouter/ring"
@@ -90,9 +89,9 @@ func (l *ringLink) consumer() (*ring.Consumer, error) {
 		var opts []ring.ConsumerOption
 		switch l.wait {
 		case waitThrift:
-			opts = append(opts, ring.WithSpin(0))
+			opts = append(opts, ring.WithWaiting(ring.Thrift))
 		case waitLatency:
-			opts = append(opts, ring.WithSpin(5*time.Millisecond))
+			opts = append(opts, ring.WithWaiting(ring.LowLatency))
 		}
 		c, err := l.in.Consume(opts...)
 		if err != nil {

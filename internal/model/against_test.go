@@ -400,7 +400,7 @@ func newPlay(t *testing.T, c Config, rnd *rand.Rand, moves map[[2]string]int) *p
 	}
 	p.r = r
 	p.states[p.m.begin()] = true
-	consumer, err := r.Consume(ring.WithSpin(0))
+	consumer, err := r.Consume(ring.WithWaiting(ring.Thrift))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ var consuming = []*operation{
 	{
 		// The claim of a dead producer is in front.
 		name: "poll-dead", pairs: asFirst, at: midLap, reads: true, corpse: diesInClaim, after: sendsOn,
-		setup: asConsumer(ring.WithSpin(0)),
+		setup: asConsumer(ring.WithWaiting(ring.Thrift)),
 		run: func(a *actor) (outcome, error) {
 			for a.diary.taken.Load() < 3 {
 				if _, err := poll(a.cons, manyTakes, a.handle); err != nil {
@@ -53,7 +53,7 @@ var consuming = []*operation{
 	{
 		// It sleeps, and is woken by a message.
 		name: "wait", pairs: asFirst, at: midLap, reads: true,
-		setup: asConsumer(ring.WithSpin(0)),
+		setup: asConsumer(ring.WithWaiting(ring.Thrift)),
 		run: func(a *actor) (outcome, error) {
 			if err := wait(a.cons, background); err != nil {
 				return failure, err

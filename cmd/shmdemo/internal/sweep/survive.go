@@ -101,7 +101,7 @@ func (w *ringWorld) empty() bool {
 
 // withoutReader is others where the victim has the consumer's seat, or had it, or is about to take it.
 func (w *ringWorld) withoutReader(stopped []*role) (err error) {
-	c, err := w.ring.Consume(ring.WithSpin(0), ring.WithOnSkip(func(ring.SkipEvent) { w.skips++ }))
+	c, err := w.ring.Consume(ring.WithWaiting(ring.Thrift), ring.WithOnSkip(func(ring.SkipEvent) { w.skips++ }))
 	if err == nil { // it is free
 		w.cons = c
 		w.inherit(w.reader)

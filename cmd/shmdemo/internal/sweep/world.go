@@ -156,7 +156,7 @@ func eventually(cond func() bool) bool {
 // consume takes the consumer's seat in this process. A dead consumer's is free soon.
 func (w *ringWorld) consume() (err error) {
 	eventually(func() bool {
-		w.cons, err = w.ring.Consume(ring.WithSpin(0),
+		w.cons, err = w.ring.Consume(ring.WithWaiting(ring.Thrift),
 			ring.WithOnSkip(func(ring.SkipEvent) { w.skips++ }),
 			ring.WithOnStall(func(e ring.StallEvent) { w.stalled[e.PID] = true }))
 		return !errors.Is(err, ring.ErrConsumerBusy)
