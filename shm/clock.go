@@ -70,8 +70,9 @@ var spin atomic.Bool
 func init() { spin.Store(canSpin()) }
 
 // CanSpin reports whether waiting by spinning makes sense: whether somebody else can run meanwhile,
-// on another processor. It costs a few nanoseconds; a change of GOMAXPROCS is noticed after some
-// tens of calls.
+// on another processor. It costs a few nanoseconds. A change of GOMAXPROCS is noticed after some
+// tens of calls; the kernel's limits (affinity, and quotas of control groups) are those that the
+// process started with.
 func CanSpin() bool {
 	// One call in 64 looks again, because runtime.GOMAXPROCS takes the scheduler's lock. By chance
 	// and not by a count, which would be one more line that all processors write.
@@ -83,4 +84,6 @@ func CanSpin() bool {
 	return spin.Load()
 }
 
-func canSpin() bool { return runtime.NumCPU() > 1 && runtime.GOMAXPROCS(0) > 1 }
+// canSpin looks at the processors that the kernel lets the process run on, at those that Go uses,
+// and at how much of them control groups allow.
+func canSpin() bool { return runtime.NumCPU() > 1 && runtime.GOMAXPROCS(0) > 1 && quota >= 2 }

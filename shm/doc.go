@@ -70,6 +70,6 @@
 // wait for it without a thread. When all processors are busy, the runtime looks at its poller only
 // every 10 ms.
 //
-// [Pause] and [CanSpin] are for those who wait too briefly to sleep. CanSpin looks at processors,
-// not at quotas: in a container with half a processor it may say yes.
+// [Pause] and [CanSpin] are for those who wait too briefly to sleep. CanSpin looks at processors
+// and at quotas: in a container with less than two processors it says no.
 package shm
