@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/shmrouter/shmrouter/shm"
 )
@@ -57,9 +56,11 @@ type Consumer struct {
 	episode     uint64
 	drains      bool  // see nap
 	longNap     int64 // SetIdle, nanoseconds
-	spinBudget  time.Duration
-	spinMax     time.Duration
+	how         Waiting
+	spinBudget  int64     // nanoseconds that Adaptive watches
+	resting     resting   // see waiting.go
 	gathering   gathering // see gather.go
+	yielded     int64     // when other goroutines were last let run
 	interrupted atomic.Bool
 	waiting     atomic.Uint64 // odd while in Wait
 	closed      atomic.Bool
@@ -73,7 +74,7 @@ type Consumer struct {
 type ConsumerOption func(*Consumer)
 
 // WithWaiting sets how Wait waits. The default is Adaptive.
-func WithWaiting(w Waiting) ConsumerOption { return func(c *Consumer) { c.spinMax = w.spinMax() } }
+func WithWaiting(w Waiting) ConsumerOption { return func(c *Consumer) { c.how = w } }
 
 // WithManualRelease leaves the space of polled messages taken until Release is
 // called: a consumer that dies before has its successor deliver them again.
@@ -110,11 +111,10 @@ func (r *Ring) Consume(opts ...ConsumerOption) (*Consumer, error) {
 	if err := r.seg.Retain(); err != nil {
 		return nil, errors.Join(err, locks.Close())
 	}
-	c := &Consumer{view: r.view, ring: r, locks: locks, spinMax: Adaptive.spinMax()}
+	c := &Consumer{view: r.view, ring: r, locks: locks, spinBudget: adaptiveWatch, resting: resting{row: restRow}}
 	for _, o := range opts {
 		o(c)
 	}
-	c.spinBudget = c.spinMax
 	if err := r.seg.Guarded(c.takeOver); err != nil {
 		return nil, errors.Join(err, locks.Close(), r.seg.Close())
 	}

@@ -10,8 +10,6 @@ import (
 	"github.com/shmrouter/shmrouter/shm"
 )
 
-const spinMin = 2 * time.Microsecond
-
 // idleNap covers a producer that died before its wake. Tests raise it, so that
 // a lost wake cannot hide behind it.
 var idleNap = int64(100 * time.Millisecond)
@@ -47,8 +45,8 @@ func (c *Consumer) wait(ctx context.Context, deadline int64) error {
 		defer stop()
 	}
 	c.counts.publish(c.seg)
-	var began int64
-	for spun := false; ; {
+	var began, end int64
+	for asleep := false; ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -56,22 +54,29 @@ func (c *Consumer) wait(ctx context.Context, deadline int64) error {
 		if ready || err != nil {
 			return err
 		}
-		if !spun {
-			spun = true
+		first := began == 0
+		if first {
 			began = shm.Now()
-			c.gather(began)
-			if c.spin() {
-				continue
+			end = c.watchUntil(c.gather(began))
+			if deadline != 0 {
+				end = min(end, deadline)
 			}
+		}
+		found, now := c.spin(ctx, end)
+		if first {
+			c.watched(found, now-began)
+		}
+		if found || c.yield(now) {
+			continue
+		}
+		if !asleep {
+			asleep = true
+			c.rests()
 		}
 		if err := c.doze(deadline); err != nil {
 			return err
 		}
-		// A short sleep was mostly the waking: spin longer next time, or two
-		// that wait for each other would go on waking each other for ever.
-		if c.spinMax > 0 && shm.Now()-began < 2*int64(c.spinMax) {
-			c.spinBudget = c.spinMax
-		}
+		c.slept(began)
 	}
 }
 
@@ -90,31 +95,6 @@ func (c *Consumer) look() (bool, error) {
 		return c.examine(pos, w)
 	}
 	return true, nil
-}
-
-// spin watches the front for a while that grows when it was worth it and
-// shrinks when it was not.
-func (c *Consumer) spin() bool {
-	if c.spinMax <= 0 || !shm.CanSpin() {
-		return false
-	}
-	pos := c.pos.Load()
-	tag := c.tag(pos)
-	for end := shm.Now() + int64(c.spinBudget); shm.Now() < end; {
-		for range 16 {
-			// What counts is that there is something, not that the word has
-			// changed: it may have done so after the last look. A claim in
-			// front is not there yet; it is about to be.
-			w := c.load(pos)
-			if age := w.age(tag); age > 0 || age == 0 && !w.is(busy) || c.interrupted.Load() {
-				c.spinBudget = min(2*c.spinBudget+spinMin, c.spinMax)
-				return true
-			}
-			shm.Pause(2)
-		}
-	}
-	c.spinBudget = max(c.spinBudget/2, min(spinMin, c.spinMax))
-	return false
 }
 
 // doze sleeps once: in idle mode where nothing is claimed, in stuck mode where

@@ -1,36 +1,176 @@
 package ring
 
-import "time"
+import (
+	"context"
+	"runtime"
+	"time"
 
-// Waiting is how a consumer waits in Wait: what it gives, in processor time,
-// for how soon it sees a message. A sleep costs the consumer some 10 µs of
-// processor time and the producer that ends it some 5 µs, and a message that
-// ends it arrives 20 to 60 µs later than one that is watched for. Who watches
-// takes a whole processor meanwhile.
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+// Waiting is how a consumer waits in Wait: what it pays, in processor time, for
+// how soon it sees a message. One that is watched for is seen within a
+// microsecond, at the price of a processor. One that ends a sleep comes some 10
+// to 60 µs later and costs some 5 to 20 µs of processor time on each side, the
+// sender's wake among it.
 //
 // In every mode Interrupt, the end of a context and a deadline end a Wait, and
-// the owner of a claim in front is asked for in time. Where the process may use
-// one processor only (shm.CanSpin), no mode spins: all are Thrift then.
+// the owner of a claim in front is asked for in time; whoever watches lets other
+// goroutines run every 200 µs. Where the process may use less than two
+// processors (shm.CanSpin), nobody watches: every mode is Thrift then.
 type Waiting int
 
 const (
-	// Adaptive watches for up to 50 µs, less where that did not pay lately, then
-	// sleeps. Streams are left to gather for 10 µs, so that they go faster.
+	// Adaptive is for programs that do not know what comes. Messages, or answers,
+	// that come again within some microseconds are watched for, for up to 50 µs, and
+	// streams are left to gather for 10 µs, which makes them faster. Where more than
+	// one message comes in the time of a sleep, and yet too few to be busy with, it
+	// sleeps and watches in turn, which is how a message each 10 µs takes less than
+	// half a processor instead of a whole one. In silence it sleeps after 50 µs at
+	// most, and the first message wakes it.
 	Adaptive Waiting = iota
-	// LowLatency watches for 5 ms before it sleeps: messages that come more often
-	// than that are seen at once, for a whole processor.
+	// LowLatency watches for 5 ms before it sleeps, and does not let messages gather:
+	// each is seen at once where they come more often than every 5 ms, for a whole
+	// processor, and streams are slower than with Adaptive.
 	LowLatency
-	// Thrift sleeps at once: no processor time is spent between messages.
+	// Thrift sleeps at once. It spends nothing on watching or gathering, and every
+	// message that finds it asleep costs both sides a call into the kernel.
 	Thrift
 )
 
-// spinMax is the longest time that Wait spins before it sleeps.
-func (w Waiting) spinMax() time.Duration {
-	switch w {
-	case LowLatency:
-		return 5 * time.Millisecond
-	case Thrift:
-		return 0
+const (
+	latencyWatch  = int64(5 * time.Millisecond)
+	adaptiveWatch = int64(50 * time.Microsecond)
+	spinMin       = int64(2 * time.Microsecond)
+
+	// yieldEvery must be well below the 10 ms after which the runtime takes a
+	// goroutine for one that does not let others run. See yield.
+	yieldEvery = int64(200 * time.Microsecond)
+)
+
+// resting is what a consumer does that messages reach too seldom to be busy with
+// and too often to watch for: behind each one that it watched for long it sleeps,
+// although the next one is near, and finds two or three when it wakes. Evidence is
+// a row of Waits that a message ended, but not soon. An answer comes as late as
+// that, too, and alone: so it is tried for some sleeps, and again only after a
+// longer row if they brought hardly more than a message each.
+type resting struct {
+	on     bool
+	late   uint   // Waits in a row that watching ended, but not soon
+	row    uint   // how long that has to be
+	sleeps uint   // of the present trial
+	found  uint64 // messages at the end of them
+}
+
+const (
+	restLate  = int64(4 * time.Microsecond)
+	restTrial = 16
+	restWorth = restTrial * 5 / 4 // messages
+	restRow   = 8
+	restRows  = 4096 // the longest
+)
+
+// watchUntil is when a Wait that goes on at now shall have watched enough.
+func (c *Consumer) watchUntil(now int64) int64 {
+	switch {
+	case c.how == Thrift || !shm.CanSpin():
+		return now
+	case c.how == LowLatency:
+		return now + latencyWatch
+	case c.resting.on && c.resting.late > 0:
+		return now
 	}
-	return 50 * time.Microsecond
+	return now + c.spinBudget
+}
+
+// spin watches the front until end. found says that there is a reason to look
+// again; now is the time as it last saw it.
+func (c *Consumer) spin(ctx context.Context, end int64) (found bool, now int64) {
+	pos := c.pos.Load()
+	tag := c.tag(pos)
+	for now = shm.Now(); now < end; now = shm.Now() {
+		var w header
+		for range 16 {
+			// What counts is that there is something, not that the word has
+			// changed: it may have done so after the last look. A claim in
+			// front is not there yet; it is about to be.
+			w = c.load(pos)
+			if age := w.age(tag); age > 0 || age == 0 && !w.is(busy) || c.interrupted.Load() {
+				return true, now
+			}
+			shm.Pause(2)
+		}
+		f := &c.front
+		asks := w.age(tag) == 0 && (f.pos != pos || f.word != w || now >= f.ask)
+		if asks || ctx.Err() != nil {
+			return true, now
+		}
+		c.yield(now)
+	}
+	return false, now
+}
+
+// yield lets other goroutines run now and then. A consumer about to sleep does so
+// as well, for another reason: to the runtime a goroutine that goes from one system
+// call to the next is a long turn, and after 10 ms its watchdog takes the processor
+// away within each of them. That costs three threads' wakes a message.
+func (c *Consumer) yield(now int64) bool {
+	if now-c.yielded < yieldEvery {
+		return false
+	}
+	c.yielded = now
+	runtime.Gosched()
+	return true
+}
+
+// watched learns from the watching of a Wait. It grows when it was worth it and
+// shrinks when it was not.
+func (c *Consumer) watched(found bool, took int64) {
+	r := &c.resting
+	switch {
+	case c.how != Adaptive || r.on && r.late > 0:
+		return
+	case !found:
+		c.spinBudget = max(c.spinBudget/2, spinMin)
+		r.late = 0
+		return
+	}
+	c.spinBudget = min(2*c.spinBudget+spinMin, adaptiveWatch)
+	if took < restLate {
+		r.late = 0
+		return
+	}
+	if r.late++; r.late >= r.row && !r.on {
+		*r = resting{on: true, late: r.late, row: r.row}
+	}
+}
+
+// rests is called for each Wait that comes to sleep.
+func (c *Consumer) rests() {
+	c.gathering.slept = true
+	c.resting.late = 0
+	c.resting.sleeps++
+}
+
+// rested judges the rests when another sleep has ended, with n messages.
+func (r *resting) rested(n uint64) {
+	r.found += n
+	if !r.on || r.sleeps < restTrial {
+		return
+	}
+	if r.found >= restWorth {
+		r.row = restRow
+	} else {
+		r.on, r.row = false, min(2*r.row, restRows)
+	}
+	r.sleeps, r.found = 0, 0
+}
+
+// slept learns from a sleep in the Wait that began then. A short sleep was mostly the waking: watch
+// longer next time, or two that wait for each other would go on waking each other
+// for ever.
+func (c *Consumer) slept(began int64) {
+	if c.how == Adaptive && shm.Now()-began < 2*adaptiveWatch {
+		c.spinBudget = adaptiveWatch
+	}
 }
