@@ -3,6 +3,8 @@ package ring
 import (
 	"errors"
 	"time"
+
+	"github.com/shmrouter/shmrouter/shm"
 )
 
 // What tests outside the package plant in a segment, or read from it.
@@ -160,3 +162,35 @@ func (p *Producer) DropTurn() { p.turn.CompareAndSwap(p.id, 0) }
 
 // StateInFront is that of the word at head.
 func (r *Ring) StateInFront() int { return int(r.load(r.head.Load()).state()) }
+
+// SetLatencyWatch changes how long LowLatency watches; the result restores it.
+func SetLatencyWatch(d time.Duration) (restore func()) {
+	before := latencyWatch
+	latencyWatch = int64(d)
+	return func() { latencyWatch = before }
+}
+
+// WatchFor is how long a Wait would watch now, in nanoseconds.
+func (c *Consumer) WatchFor() int64 { return c.watchUntil(1) - 1 }
+
+// GatherFor is how long a Wait would let messages gather now.
+func (c *Consumer) GatherFor() int64 { at := shm.Now(); return c.gather(at) - at }
+
+// Watched plays a Wait that a message ended after a time of watching, and its Poll.
+func (c *Consumer) Watched(took time.Duration) {
+	c.gather(0)
+	c.watched(true, int64(took))
+	c.counts.messages++
+}
+
+// Rested plays a Wait that slept, and a Poll of n messages.
+func (c *Consumer) Rested(n uint64) {
+	c.gather(0)
+	c.rests()
+	c.counts.messages += n
+}
+
+func (c *Consumer) Rests() bool { return c.resting.on }
+
+// Waits reports whether a Wait is under way that an Interrupt would end.
+func (c *Consumer) Waits() bool { return c.waiting.Load()&1 != 0 }

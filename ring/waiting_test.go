@@ -1,0 +1,176 @@
+package ring_test
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/shmrouter/shmrouter/internal/ringtest"
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/shm"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var modes = map[string]ring.Waiting{"adaptive": ring.Adaptive, "low latency": ring.LowLatency, "thrift": ring.Thrift}
+
+// How long each mode watches, and that none does on one processor.
+func TestModesWatch(t *testing.T) {
+	r := ringtest.New(t, shm.Heap, ringtest.Tiny)
+	spins := shm.CanSpin()
+	for name, most := range map[string]time.Duration{"adaptive": 50 * time.Microsecond, "low latency": 5 * time.Millisecond, "thrift": 0} {
+		c := ringtest.Consume(t, r, ring.WithWaiting(modes[name]))
+		if !spins {
+			most = 0
+		}
+		assert.EqualValues(t, most, c.WatchFor(), name)
+		before := runtime.GOMAXPROCS(1)
+		ringtest.Until(t, "nobody spins on one processor", func() bool { return !shm.CanSpin() })
+		assert.Zero(t, c.WatchFor(), name)
+		runtime.GOMAXPROCS(before)
+		ringtest.Until(t, "as before", func() bool { return shm.CanSpin() == spins })
+		require.NoError(t, c.Close())
+	}
+}
+
+// Only an adaptive consumer lets messages gather, when there are signs of a stream.
+func TestModesGather(t *testing.T) {
+	for name, how := range modes {
+		r := ringtest.New(t, shm.Heap, ringtest.Tiny)
+		p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(how))
+		for range 9 {
+			require.NoError(t, p.TrySend(nil, 0))
+		}
+		require.Len(t, ringtest.Poll(t, c, 9), 9)
+		assert.Equal(t, how == ring.Adaptive && shm.CanSpin(), c.GatherFor() > 0, name)
+	}
+}
+
+// Thrift sleeps once for each message that comes to an empty ring, also if the
+// next one comes as soon as it can.
+func TestThriftSleepsAtOnce(t *testing.T) {
+	withoutTimeLimits(t)
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
+	for range 1000 {
+		done := asleep(t, r, c, 1)
+		require.NoError(t, p.TrySend(nil, 0))
+		require.NoError(t, <-done)
+		require.Len(t, ringtest.Poll(t, c, 9), 1)
+		assert.Zero(t, c.WatchFor())
+		assert.Zero(t, c.GatherFor())
+	}
+	// A signal may end one early, and then there are two.
+	assert.GreaterOrEqual(t, c.Stats().Sleeps, uint64(1000))
+}
+
+// Who watches for ever notices at once what ends a Wait.
+func TestWatchingEnds(t *testing.T) {
+	withoutTimeLimits(t)
+	t.Cleanup(ring.SetLatencyWatch(time.Hour))
+	for name, test := range map[string]struct {
+		act  func(r *ring.Ring, p *ring.Producer, c *ring.Consumer, cancel func())
+		want error
+	}{
+		"message":   {func(_ *ring.Ring, p *ring.Producer, _ *ring.Consumer, _ func()) { p.TrySend(nil, 0) }, nil},
+		"interrupt": {func(_ *ring.Ring, _ *ring.Producer, c *ring.Consumer, _ func()) { c.Interrupt() }, ring.ErrInterrupted},
+		"context":   {func(_ *ring.Ring, _ *ring.Producer, _ *ring.Consumer, cancel func()) { cancel() }, context.Canceled},
+		"claim of a dead owner": {func(r *ring.Ring, _ *ring.Producer, _ *ring.Consumer, _ func()) {
+			r.SetWord(0, ring.MakeHeader(ring.Busy, r.TagAt(0), 7, 1))
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+			p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.LowLatency))
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			done := make(chan error, 1)
+			go func() { done <- c.Wait(ctx) }()
+			ringtest.Until(t, "the consumer waits", c.Waits)
+			test.act(r, p, c, cancel)
+			select {
+			case err := <-done:
+				require.ErrorIs(t, err, test.want)
+			case <-time.After(ringtest.Patience):
+				require.FailNow(t, "it goes on watching")
+			}
+		})
+	}
+	t.Run("deadline", func(t *testing.T) {
+		r := ringtest.New(t, shm.Heap, ringtest.Tiny)
+		c := ringtest.Consume(t, r, ring.WithWaiting(ring.LowLatency))
+		deadline := shm.Now() + int64(time.Millisecond)
+		require.ErrorIs(t, c.WaitUntil(context.Background(), deadline), os.ErrDeadlineExceeded)
+		assert.GreaterOrEqual(t, shm.Now(), deadline)
+	})
+}
+
+const (
+	late = 10 * time.Microsecond // from one message to the next, as watched
+	soon = time.Microsecond
+)
+
+// An adaptive consumer rests where the sleeps bring several messages, and not
+// where they bring one each, as an answer does.
+func TestRests(t *testing.T) {
+	if !shm.CanSpin() {
+		t.Skip("nobody watches on one processor")
+	}
+	consume := func() *ring.Consumer {
+		return ringtest.Consume(t, ringtest.New(t, shm.Heap, ringtest.Tiny))
+	}
+	// until plays late Waits until it rests, and returns how many that took.
+	until := func(c *ring.Consumer) (n int) {
+		for ; !c.Rests(); n++ {
+			require.Less(t, n, 1<<13, "it never rests")
+			c.Watched(late)
+		}
+		return n
+	}
+	t.Run("stream", func(t *testing.T) {
+		c := consume()
+		assert.Equal(t, 8, until(c))
+		for range 1000 {
+			assert.Zero(t, c.WatchFor(), "behind one that it watched for")
+			c.Rested(2)
+			c.Watched(late)
+			require.True(t, c.Rests())
+		}
+	})
+	t.Run("answers", func(t *testing.T) {
+		c := consume()
+		rows := []int{}
+		for range 12 {
+			rows = append(rows, until(c))
+			sleeps := 0
+			for ; c.Rests(); sleeps++ {
+				require.LessOrEqual(t, sleeps, 17)
+				c.Rested(1)
+				c.Watched(late)
+			}
+		}
+		// What a row is counted from is the end of a trial, which has one late Wait already.
+		assert.InDeltaSlice(t, []int{8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 4096, 4096}, rows, 1)
+	})
+	t.Run("busy answers", func(t *testing.T) {
+		c := consume()
+		for range 10_000 {
+			for range 7 {
+				c.Watched(late)
+			}
+			c.Watched(soon)
+			require.False(t, c.Rests())
+		}
+	})
+	t.Run("only adaptive", func(t *testing.T) {
+		for _, how := range []ring.Waiting{ring.LowLatency, ring.Thrift} {
+			c := ringtest.Consume(t, ringtest.New(t, shm.Heap, ringtest.Tiny), ring.WithWaiting(how))
+			for range 100 {
+				c.Watched(late)
+			}
+			assert.False(t, c.Rests())
+		}
+	})
+}
