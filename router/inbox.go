@@ -9,19 +9,14 @@ import (
 type item struct {
 	to   *Receiver // nil for a sync
 	msg  Message
-	kind itemKind
-	end  error       // itemEnd: what the receiver is told, nil for a clean end
-	sync *syncPoint  // itemSync
-	held *releaseRef // a router that resumes: what to count down once handled
+	mark *mark // nil for a message
 }
 
-type itemKind uint8
-
-const (
-	itemMessage itemKind = iota
-	itemEnd              // the pipe's last item
-	itemSync             // everything that a RouteUntil asked for stands before it
-)
+// mark is an item that is no message.
+type mark struct {
+	sync *syncPoint // everything that a RouteUntil asked for stands before it; nil: the pipe's end
+	end  error      // what the receiver is told, nil for a clean end
+}
 
 // batchItems and batchBytes bound a batch; a frame larger than batchBytes is a
 // batch of its own.
@@ -33,6 +28,7 @@ const (
 // batch travels from the monitor to the loop and, emptied, back.
 type batch struct {
 	items []item
+	held  *releaseRef // a router that resumes: what each message counts down once handled
 }
 
 // inbox is the bounded queue between the monitor and the loop, and its ping.
@@ -49,7 +45,14 @@ type inbox struct {
 	full   chan *batch
 	empty  chan *batch // recycled
 	pinged atomic.Bool
-	queued atomic.Int64 // messages put and not yet taken from their batch
+	added  tally // items put
+	taken  tally // items taken from their batch, by whoever has the turn
+}
+
+// queued returns how many items were put and not taken yet.
+func (b *inbox) queued() int64 {
+	taken := b.taken.Load() // first: it follows the other
+	return int64(b.added.Load() - taken)
 }
 
 func newInbox(batches int) *inbox {
@@ -69,7 +72,7 @@ func (b *inbox) fresh() *batch {
 // put queues a batch, waiting for room until stop is closed; then it returns
 // false, and the batch stays the caller's. Monitor only.
 func (b *inbox) put(full *batch, stop <-chan struct{}) bool {
-	b.queued.Add(int64(len(full.items)))
+	b.added.add(uint64(len(full.items)))
 	select {
 	case b.full <- full:
 		return true
@@ -79,7 +82,7 @@ func (b *inbox) put(full *batch, stop <-chan struct{}) bool {
 	case b.full <- full:
 		return true
 	case <-stop:
-		b.queued.Add(-int64(len(full.items)))
+		b.added.add(-uint64(len(full.items)))
 		return false
 	}
 }
@@ -97,7 +100,7 @@ func (b *inbox) take() *batch {
 // recycle takes back a batch that is done with. Whoever has the turn only.
 func (b *inbox) recycle(done *batch) {
 	clear(done.items) // or it would keep messages alive
-	done.items = done.items[:0]
+	done.items, done.held = done.items[:0], nil
 	select {
 	case b.empty <- done:
 	default:

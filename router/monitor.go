@@ -29,6 +29,9 @@ type monitor struct {
 
 	out      *batch // being filled
 	outBytes int
+	taker    func(ring.Frame) ring.Action // take; made once, as it would be for every Poll
+	messages uint64                       // of the Poll under way
+	bytes    uint64
 	slab     slab
 	parts    parts
 	release  *releaseRef // of the Poll under way; nil unless the router resumes
@@ -60,7 +63,9 @@ const (
 )
 
 func newMonitor(n *run) *monitor {
-	return &monitor{n: n, cons: n.cons, done: make(chan struct{}), kick: make(chan struct{}, 1), out: n.inbox.fresh()}
+	m := &monitor{n: n, cons: n.cons, done: make(chan struct{}), kick: make(chan struct{}, 1), out: n.inbox.fresh()}
+	m.taker = m.take
+	return m
 }
 
 // loop is one turn after the other: hear, poll, answer, hand over, sleep. What a
@@ -145,7 +150,12 @@ func (m *monitor) poll() int {
 	if m.n.opts.resume {
 		m.release = newReleaseRef(m.n)
 	}
-	polled, err := m.cons.Poll(batchItems, m.take)
+	m.messages, m.bytes = 0, 0
+	polled, err := m.cons.Poll(batchItems, m.taker)
+	if m.messages > 0 {
+		m.n.count.copied.Add(m.messages)
+		m.n.count.bytes.Add(m.bytes)
+	}
 	if m.release != nil {
 		if pos := m.cons.Position(); polled > 0 || pos != m.released {
 			m.release.publish(pos)
@@ -207,11 +217,14 @@ func (m *monitor) add(rcv *Receiver, data []byte, seq uint16, pos uint64) {
 		rcv.seq = wire.ExtendSeq(rcv.seq, seq)
 	}
 	msg := Message{Data: data, Seq: rcv.seq, Redelivered: int64(pos-m.newUntil) < 0}
-	m.release.hold(rcv)
-	m.out.items = append(m.out.items, item{to: rcv, msg: msg, held: m.release})
+	if m.release != nil {
+		m.release.hold(rcv)
+		m.out.held = m.release
+	}
+	m.out.items = append(m.out.items, item{to: rcv, msg: msg})
 	m.outBytes += len(data)
-	m.n.count.copied.Add(1)
-	m.n.count.bytes.Add(uint64(len(data)))
+	m.messages++
+	m.bytes += uint64(len(data))
 }
 
 // queueEnd puts rcv's end behind all of its messages, once. Its sender is gone.
@@ -227,7 +240,7 @@ func (m *monitor) queueEnd(rcv *Receiver, end error) {
 	if end != nil {
 		m.n.count.deaths.Add(1)
 	}
-	m.out.items = append(m.out.items, item{to: rcv, kind: itemEnd, end: end})
+	m.out.items = append(m.out.items, item{to: rcv, mark: &mark{end: end}})
 	m.n.senderGone(rcv)
 }
 
@@ -255,7 +268,7 @@ func (m *monitor) answerSyncs(empty bool) {
 	rest := m.syncs[:0]
 	for _, s := range m.syncs {
 		if int64(pos-s.mark) >= 0 || empty && now >= s.giveUp || m.n.broken.Load() {
-			m.out.items = append(m.out.items, item{kind: itemSync, sync: s})
+			m.out.items = append(m.out.items, item{mark: &mark{sync: s}})
 		} else {
 			rest = append(rest, s)
 		}

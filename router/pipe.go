@@ -180,6 +180,7 @@ func (n *run) closePipe(rcv *Receiver) error {
 		stalled, rcv.stalled = rcv.stalled, false
 		awaited = rcv.state != endTold
 		rcv.onMessage, rcv.onEnd = nil, nil
+		rcv.aim()
 		delete(n.pipes.byID, rcv.id)
 		if rcv.gone {
 			n.freeIndex(rcv)

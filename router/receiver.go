@@ -39,6 +39,10 @@ type Receiver struct {
 	sender  *sender.Sender        // the other end; nil in a later life of the router
 	owner   atomic.Pointer[owner] // who was given the sender; see launch.go
 
+	// direct is onMessage where a message needs nothing but that it be called: the pipe is not closed, and
+	// nothing is held. Stored under mu, by aim; loaded by whoever has the turn.
+	direct atomic.Pointer[func(Message)]
+
 	mu        sync.Mutex
 	onMessage func(Message)
 	onEnd     func(error)
@@ -84,6 +88,7 @@ func (rcv *Receiver) ID() uint64 { return rcv.id }
 func (rcv *Receiver) Handle(onMessage func(Message), onEnd func(error)) {
 	rcv.mu.Lock()
 	rcv.onMessage, rcv.onEnd = onMessage, onEnd
+	rcv.aim()
 	// What is held is delivered where handlers run, in order, before anything that
 	// comes later: see run.deliver.
 	flush := onMessage != nil && !rcv.closed && (rcv.queue.len() > 0 || rcv.state == endHeld)
@@ -196,6 +201,16 @@ func (rcv *Receiver) tryTake() (msg Message, held *releaseRef, err error) {
 	return msg, held, err
 }
 
+// aim is called with mu held whenever onMessage or closed have changed, or the queue has become empty.
+func (rcv *Receiver) aim() {
+	if rcv.onMessage == nil || rcv.closed || rcv.queue.len() > 0 {
+		rcv.direct.Store(nil)
+		return
+	}
+	f := rcv.onMessage
+	rcv.direct.Store(&f)
+}
+
 func (rcv *Receiver) nudge() {
 	select {
 	case rcv.wake <- struct{}{}:
@@ -210,6 +225,7 @@ func (rcv *Receiver) stop() {
 		rcv.state = endNever
 	}
 	rcv.onMessage, rcv.onEnd = nil, nil // release what they refer to
+	rcv.aim()
 	rcv.mu.Unlock()
 	rcv.nudge()
 }

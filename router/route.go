@@ -51,14 +51,23 @@ func (n *run) onPing() {
 	}()
 	n.inbox.pinged.Store(false)
 	n.count.turns.Add(1)
-	for range n.opts.turn {
-		// A RouteUntil waits for the turn; or idle: the next put pings; or stuck:
-		// unstall does.
-		if n.until.Load() || n.step() != moved {
-			again = false
-			return
+	// A RouteUntil waits for the turn; or idle: the next put pings; or stuck: unstall does.
+	again = n.route(n.opts.turn) == moved && !n.until.Load()
+}
+
+// route routes so many items, or until it cannot, or somebody else wants to. The turn is held.
+func (n *run) route(limit int) progress {
+	for limit > 0 && !n.until.Load() {
+		if done := n.callMany(limit); done > 0 {
+			limit -= done
+			continue
 		}
+		if p := n.step(); p != moved {
+			return p
+		}
+		limit--
 	}
+	return moved
 }
 
 func (n *run) takeTurn() bool {
@@ -97,8 +106,8 @@ func (n *run) step() progress {
 		n.next = 0
 	}
 	it := &n.cur.items[n.next]
-	if it.kind == itemSync {
-		it.sync.reached = true
+	if it.mark != nil && it.mark.sync != nil {
+		it.mark.sync.reached = true
 		n.advance()
 		return moved
 	}
@@ -107,7 +116,7 @@ func (n *run) step() progress {
 
 // advance is called before a handler, which may panic, or stop the router.
 func (n *run) advance() {
-	n.inbox.queued.Add(-1)
+	n.inbox.taken.add(1)
 	if n.next++; n.next == len(n.cur.items) {
 		n.inbox.recycle(n.cur)
 		n.cur = nil
@@ -122,17 +131,17 @@ func (n *run) deliver(it *item) progress {
 	switch {
 	case rcv.closed:
 		rcv.mu.Unlock()
-		if it.kind == itemMessage {
+		if it.mark == nil {
 			n.discard(rcv)
+			n.cur.held.done()
 		}
-		it.held.done()
 		n.advance()
 		return moved
 	case rcv.onMessage != nil && rcv.queue.len() > 0:
 		n.callHeld(rcv)
 		return moved
-	case it.kind == itemEnd:
-		rcv.state, rcv.err = endHeld, it.end
+	case it.mark != nil:
+		rcv.state, rcv.err = endHeld, it.mark.end
 		n.advance()
 		if rcv.onMessage != nil {
 			n.callHeld(rcv)
@@ -142,10 +151,10 @@ func (n *run) deliver(it *item) progress {
 		rcv.nudge()
 		return moved
 	case rcv.onMessage != nil:
-		call := handlerCall{rcv: rcv, onMessage: rcv.onMessage, msg: it.msg, held: it.held}
+		call := handlerCall{rcv: rcv, onMessage: rcv.onMessage, msg: it.msg, held: n.cur.held}
 		rcv.mu.Unlock()
 		n.advance()
-		n.count.routed.Add(1)
+		n.count.routed.add(1)
 		n.invoke(&call)
 		return moved
 	case rcv.queue.len() >= n.opts.queue:
@@ -157,10 +166,10 @@ func (n *run) deliver(it *item) progress {
 		rcv.mu.Unlock()
 		return stuck
 	}
-	rcv.queue.push(it.msg, it.held)
+	rcv.queue.push(it.msg, n.cur.held)
 	rcv.mu.Unlock()
 	n.advance()
-	n.count.routed.Add(1)
+	n.count.routed.add(1)
 	rcv.nudge()
 	return moved
 }
@@ -174,6 +183,9 @@ func (n *run) callHeld(rcv *Receiver) {
 		call.onMessage = rcv.onMessage
 		call.msg, call.held = rcv.queue.pop()
 		room, rcv.stalled = rcv.stalled, false
+		if rcv.queue.len() == 0 {
+			rcv.aim()
+		}
 	} else {
 		call.onEnd, call.end = rcv.onEnd, rcv.err
 		rcv.state = endTold
@@ -250,15 +262,56 @@ type handlerCall struct {
 	end       error
 }
 
+// callMany routes messages in front that need nothing but their handler, limit at most, and returns how many. A
+// panic ends it; the next call goes on behind the message.
+//
+//go:noinline
+func (n *run) callMany(limit int) (done int) {
+	var rcv *Receiver
+	var held *releaseRef
+	defer func() {
+		if v := recover(); v != nil {
+			n.panicked(rcv, v)
+		}
+		held.done()
+	}()
+	for done < limit && n.cur != nil && n.flushing.Load() == 0 && !n.until.Load() && !n.isStopped() {
+		it := &n.cur.items[n.next]
+		if it.mark != nil {
+			break
+		}
+		rcv = it.to
+		onMessage := rcv.direct.Load()
+		if onMessage == nil {
+			break
+		}
+		msg := it.msg
+		held = n.cur.held
+		n.advance()
+		n.count.routed.add(1)
+		done++
+		(*onMessage)(msg)
+		if held != nil {
+			held.done()
+			held = nil
+		}
+	}
+	return done
+}
+
+func (n *run) panicked(rcv *Receiver, v any) {
+	n.count.panics.Add(1)
+	n.log.Error("handler panicked", "pipe", rcv.id, "panic", v, "stack", string(debug.Stack()))
+}
+
 // invoke calls a handler and outlives its panic. All handlers of all routers are
-// called by this function, which is how inHandler finds them.
+// called by this function or callMany, which is how inHandler finds them.
 //
 //go:noinline
 func (n *run) invoke(c *handlerCall) {
 	defer func() {
 		if v := recover(); v != nil {
-			n.count.panics.Add(1)
-			n.log.Error("handler panicked", "pipe", c.rcv.id, "panic", v, "stack", string(debug.Stack()))
+			n.panicked(c.rcv, v)
 		}
 		c.held.done()
 	}()
@@ -289,7 +342,7 @@ func (n *run) inHandler() bool {
 	frames := runtime.CallersFrames(pcs)
 	for {
 		f, more := frames.Next()
-		if f.Func != nil && f.Func.Entry() == invokeEntry {
+		if f.Func != nil && (f.Func.Entry() == invokeEntry || f.Func.Entry() == callManyEntry) {
 			return true
 		}
 		if !more {
@@ -298,4 +351,7 @@ func (n *run) inHandler() bool {
 	}
 }
 
-var invokeEntry = reflect.ValueOf((*run).invoke).Pointer()
+var (
+	invokeEntry   = reflect.ValueOf((*run).invoke).Pointer()
+	callManyEntry = reflect.ValueOf((*run).callMany).Pointer()
+)

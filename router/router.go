@@ -216,7 +216,7 @@ func (n *run) sweepUp() {
 	for b := n.cur; ; n.next = 0 {
 		if b != nil {
 			lost += messagesIn(b.items[n.next:])
-			n.inbox.queued.Add(-int64(len(b.items) - n.next))
+			n.inbox.taken.add(uint64(len(b.items) - n.next))
 		}
 		if b = n.inbox.take(); b == nil {
 			break
@@ -232,7 +232,7 @@ func (n *run) sweepUp() {
 
 func messagesIn(items []item) (count uint64) {
 	for i := range items {
-		if items[i].kind == itemMessage {
+		if items[i].mark == nil {
 			count++
 		}
 	}

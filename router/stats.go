@@ -9,11 +9,11 @@ import (
 	"github.com/shmrouter/shmrouter/ring"
 )
 
-// counters are written by the monitor and by whoever has the turn.
+// counters are written by whoever does the monitor's work, and by whoever has the turn.
 type counters struct {
 	copied      atomic.Uint64
 	bytes       atomic.Uint64
-	routed      atomic.Uint64
+	routed      tally
 	discarded   atomic.Uint64
 	unfinished  atomic.Uint64
 	malformed   atomic.Uint64
@@ -82,7 +82,7 @@ func (r *Router) Stats() Stats {
 	s := Stats{
 		Copied: c.copied.Load(), Bytes: c.bytes.Load(), Routed: c.routed.Load(), Discarded: c.discarded.Load(),
 		Unfinished: c.unfinished.Load(), Malformed: c.malformed.Load(), Unrouted: c.unrouted.Load(),
-		Queued: n.inbox.queued.Load(), Ends: c.ends.Load(), Deaths: c.deaths.Load(),
+		Queued: n.inbox.queued(), Ends: c.ends.Load(), Deaths: c.deaths.Load(),
 		Pings: c.pings.Load(), Turns: c.turns.Load(), Panics: c.panics.Load(), Stalls: c.stalls.Load(),
 		StalledBy: n.stalled.Load(), ClaimStalls: c.claimStalls.Load(), Damages: c.damages.Load(),
 		Broken: n.broken.Load(), Wakeups: c.wakeups.Load(), Queries: c.queries.Load(), Watched: c.watched.Load(),
