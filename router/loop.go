@@ -38,6 +38,11 @@ type pingee struct {
 	onPing  func()
 	signal  func() error // has the loop call run
 	retire  func()       // removes it from its loop; may be nil
+
+	// Of a router on a GoLoop; nil otherwise, and guarded by the set's mu.
+	serve   func(called func() bool) // does the monitor's work on the loop
+	callOff func()                   // has serve look at called
+	decline func()                   // says that serve will not be called
 }
 
 func (p *pingee) Ping() error {
@@ -100,6 +105,35 @@ func (s *pingees) remove(p *pingee) {
 	s.set = rest
 }
 
+// offer lets a member serve.
+func (s *pingees) offer(p Pingee, serve func(called func() bool), callOff, decline func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := p.(*pingee)
+	q.serve, q.callOff, q.decline = serve, callOff, decline
+}
+
+// declineAll tells the members that none will serve.
+func (s *pingees) declineAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.set {
+		if p.decline != nil {
+			p.decline()
+		}
+	}
+}
+
+// sole returns the only member, if there is one and it can serve.
+func (s *pingees) sole() *pingee {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.set) != 1 || s.set[0].serve == nil {
+		return nil
+	}
+	return s.set[0]
+}
+
 func (s *pingees) runPending() {
 	s.mu.Lock()
 	set := s.set
@@ -124,6 +158,7 @@ type GoLoop struct {
 	wake    chan struct{} // one token: somebody is pending
 	quit    chan struct{}
 	ended   chan struct{}
+	serving atomic.Pointer[pingee] // is doing its router's work: see duty.go
 }
 
 // NewGoLoop starts a loop. It runs until Close.
@@ -134,7 +169,14 @@ func NewGoLoop() *GoLoop {
 }
 
 // Pingee implements EventLoop. The error is os.ErrClosed after Close.
-func (l *GoLoop) Pingee(onPing func()) (Pingee, error) { return l.members.add(onPing, l.signal) }
+func (l *GoLoop) Pingee(onPing func()) (Pingee, error) {
+	p, err := l.members.add(onPing, l.signal)
+	if err != nil {
+		return nil, err
+	}
+	l.signal() // the loop is not the only router's any more
+	return p, nil
+}
 
 func (l *GoLoop) signal() error {
 	select {
@@ -146,7 +188,36 @@ func (l *GoLoop) signal() error {
 	case l.wake <- struct{}{}:
 	default:
 	}
+	if p := l.serving.Load(); p != nil {
+		p.callOff()
+	}
 	return nil
+}
+
+// called reports whether somebody wants the loop. Where it is asked behind
+// serving.Store, a signal that it does not see calls off.
+func (l *GoLoop) called() bool {
+	select {
+	case <-l.quit:
+		return true
+	default:
+		return len(l.wake) > 0
+	}
+}
+
+// alone reports whether nobody else than the one router is on the loop.
+func (l *GoLoop) alone() bool { return l.members.sole() != nil }
+
+// serve lets the only member do its router's work here.
+func (l *GoLoop) serve() {
+	p := l.members.sole()
+	if p == nil || p.closed.Load() {
+		l.members.declineAll()
+		return
+	}
+	defer l.serving.Store(nil)
+	l.serving.Store(p)
+	p.serve(l.called)
 }
 
 func (l *GoLoop) run() {
@@ -163,8 +234,10 @@ func (l *GoLoop) run() {
 		select {
 		case <-l.wake:
 			l.members.runPending()
+			l.serve()
 		case <-l.quit:
 			normal = true
+			l.members.declineAll()
 			close(l.ended)
 			return
 		}
@@ -178,6 +251,9 @@ func (l *GoLoop) Close() error {
 		return os.ErrClosed
 	}
 	close(l.quit)
+	if p := l.serving.Load(); p != nil {
+		p.callOff()
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shmrouter/shmrouter/internal/wire"
@@ -14,21 +15,25 @@ import (
 )
 
 // monitor is the goroutine that moves messages from the ring to the inbox. What
-// is not under events.mu is its own.
+// is not under events.mu is its own, or the loop's while that has the duty.
 type monitor struct {
 	n    *run
 	cons *ring.Consumer
 	done chan struct{}
 
 	events struct {
-		mu     sync.Mutex
-		list   []event
-		closed bool
+		mu      sync.Mutex
+		list    []event
+		pending atomic.Bool // list is not empty
+		closed  bool
 	}
 	kick chan struct{} // one token with every event, for when the ring cannot be waited on
+	duty duty
 
 	out      *batch // being filled
 	outBytes int
+	handed   int                          // batches, since the monitor's goroutine has the duty
+	taken    uint64                       // inbox.taken as of then
 	taker    func(ring.Frame) ring.Action // take; made once, as it would be for every Poll
 	messages uint64                       // of the Poll under way
 	bytes    uint64
@@ -40,7 +45,9 @@ type monitor struct {
 
 	syncs    []*syncPoint
 	live     liveness
-	nextTick int64  // shm.Now
+	now      int64  // shm.Now, as of the last turn
+	yielded  int64  // likewise, when the loop last let others run
+	nextTick int64  // likewise
 	ticked   uint64 // messages copied as of the last tick
 	calm     int    // ticks in a row that found nothing to do
 }
@@ -65,36 +72,51 @@ const (
 func newMonitor(n *run) *monitor {
 	m := &monitor{n: n, cons: n.cons, done: make(chan struct{}), kick: make(chan struct{}, 1), out: n.inbox.fresh()}
 	m.taker = m.take
+	m.duty.reminder = time.AfterFunc(time.Hour, m.look)
+	m.duty.reminder.Stop()
 	return m
 }
 
-// loop is one turn after the other: hear, poll, answer, hand over, sleep. What a
-// turn hears is heard before its Poll, so that an empty Poll says something about
-// everything that was sent before.
+// loop is one turn after the other: hear, poll, answer, hand over, sleep.
 func (m *monitor) loop() {
 	defer close(m.done)
 	for !m.n.isStopped() {
-		m.hear()
-		polled := m.poll()
-		m.live.lookAgain(m)
-		m.queueEnds()
-		m.answerSyncs(polled == 0)
+		polled := m.turn()
 		m.handOver()
-		if polled > 0 && m.calm >= calmAfter {
-			m.calm, m.nextTick = 0, 0 // what wakes a calm router may be a worker it has not seen yet
-		}
-		if now := shm.Now(); now >= m.nextTick {
-			m.tick()
-			m.nextTick = now + int64(m.pace())
-		}
-		if polled == 0 && !m.live.lookForEnds(m) {
+		switch {
+		case polled > 0 && m.handed < handOvers || polled == 0 && m.live.lookForEnds(m):
+		case m.lendable():
+			m.lend()
+		case polled == 0:
 			m.sleep()
 		}
 	}
+	m.duty.reminder.Stop()
 	if !m.n.opts.resume { // otherwise it comes again
 		m.n.count.unrouted.Add(messagesIn(m.out.items))
 	}
 	m.live.close()
+}
+
+// turn returns how many frames it has polled; what came of them is in out. What
+// it hears is heard before its Poll, so that an empty Poll says something about
+// everything that was sent before.
+func (m *monitor) turn() (polled int) {
+	if m.events.pending.Load() {
+		m.hear()
+	}
+	polled = m.poll()
+	m.live.lookAgain(m)
+	m.queueEnds()
+	m.answerSyncs(polled == 0)
+	if polled > 0 && m.calm >= calmAfter {
+		m.calm, m.nextTick = 0, 0 // what wakes a calm router may be a worker it has not seen yet
+	}
+	if m.now = shm.Now(); m.now >= m.nextTick {
+		m.tick()
+		m.nextTick = m.now + int64(m.pace())
+	}
+	return polled
 }
 
 // post tells the monitor something. Any goroutine; after halt it does nothing.
@@ -105,15 +127,23 @@ func (m *monitor) post(e event) {
 		return
 	}
 	m.events.list = append(m.events.list, e)
+	m.events.pending.Store(true)
 	m.wake()
 }
 
 func (m *monitor) wake() {
-	select {
-	case m.kick <- struct{}{}:
-	default:
-	}
+	m.rouse()
 	m.cons.Interrupt()
+}
+
+// callOff ends a sleep, so that whoever sleeps looks at what has changed. Any
+// goroutine.
+func (m *monitor) callOff() {
+	m.events.mu.Lock()
+	defer m.events.mu.Unlock()
+	if !m.events.closed {
+		m.cons.Interrupt()
+	}
 }
 
 // halt returns when the goroutine has ended. n.stopped is set and n.stopping closed.
@@ -129,6 +159,7 @@ func (m *monitor) hear() {
 	m.events.mu.Lock()
 	list := m.events.list
 	m.events.list = nil
+	m.events.pending.Store(false)
 	m.events.mu.Unlock()
 	for _, e := range list {
 		switch {
@@ -247,9 +278,13 @@ func (m *monitor) queueEnd(rcv *Receiver, end error) {
 // handOver is step 6. While the inbox is full the monitor waits here, the ring
 // fills, and senders wait: memory is bounded.
 func (m *monitor) handOver() {
-	if len(m.out.items) == 0 || !m.n.inbox.put(m.out, m.n.stopping) {
+	if len(m.out.items) == 0 {
 		return
 	}
+	if !m.n.inbox.put(m.out, m.n.stopping) {
+		return
+	}
+	m.handed++
 	m.n.ping()
 	m.out = m.n.inbox.fresh()
 	m.outBytes = 0

@@ -23,6 +23,7 @@ type options struct {
 	inbox      int
 	queue      int
 	turn       int
+	waiting    *ring.Waiting
 	onStall    func(ring.StallEvent)
 	onSkip     func(ring.SkipEvent)
 }
@@ -97,6 +98,12 @@ func WithQueue(messages int) Option { return func(o *options) { o.queue = messag
 // WithTurn sets how many messages one turn of the event loop routes at most; for
 // the rest, the loop is pinged again. The default is 128.
 func WithTurn(messages int) Option { return func(o *options) { o.turn = messages } }
+
+// WithWaiting sets how the router waits for messages: ring.LowLatency for a whole
+// processor, ring.Thrift for none between messages. The default is ring.Adaptive;
+// but on two processors or fewer, with another loop than a GoLoop, which the
+// router would be in the way of, it is ring.Thrift.
+func WithWaiting(w ring.Waiting) Option { return func(o *options) { o.waiting = &w } }
 
 // WithStallHook has f called when a living worker's unfinished claim has held up
 // everybody behind it for 100 ms, and again each time that has doubled. The

@@ -16,6 +16,8 @@ type dispatch struct {
 	cur    *batch
 	next   int // index in cur of the next item
 
+	readied bool // a Recv that waits was told of a message
+
 	flushing atomic.Int32 // len(flush)
 	flushMu  sync.Mutex
 	flush    []*Receiver // got a handler while messages were held
@@ -170,6 +172,7 @@ func (n *run) deliver(it *item) progress {
 	rcv.mu.Unlock()
 	n.advance()
 	n.count.routed.add(1)
+	n.readied = true
 	rcv.nudge()
 	return moved
 }

@@ -48,6 +48,7 @@ type run struct {
 	cons    *ring.Consumer
 	pingee  Pingee
 	ownLoop *GoLoop // nil if the application brought its own
+	shared  *GoLoop // the loop, if it can do the monitor's work: see duty.go
 	mon     *monitor
 	inbox   *inbox
 	dispatch
@@ -139,6 +140,10 @@ func start(o *options) (_ *run, err error) {
 	}
 	if n.pingee, err = loop.Pingee(n.onPing); err != nil {
 		return nil, err
+	}
+	if l, ok := loop.(*GoLoop); ok {
+		n.shared = l
+		l.members.offer(n.pingee, n.serve, n.mon.callOff, n.mon.decline)
 	}
 	go n.mon.loop()
 	n.log.Debug("router started", "capacity", n.ring.Capacity(), "path", o.path, "epoch", n.dir.Epoch(), "resumed", resumed)

@@ -83,13 +83,23 @@ func (n *run) consume() (err error) {
 	if n.opts.resume {
 		opts = append(opts, ring.WithManualRelease())
 	}
-	if min(runtime.GOMAXPROCS(0), runtime.NumCPU()) <= 2 {
-		// On two processors a spinning monitor is in the loop's way, or in a
-		// worker's: see docs/decisions/0002-waiting.md.
-		opts = append(opts, ring.WithWaiting(ring.Thrift))
-	}
+	opts = append(opts, ring.WithWaiting(n.waiting()))
 	n.cons, err = n.ring.Consume(opts...)
 	return err
+}
+
+// waiting is how the monitor waits. On two processors one that spins beside a
+// foreign loop is in its way, or in a worker's: see docs/decisions/0002-waiting.md.
+// A goroutine loop is its own monitor.
+func (n *run) waiting() ring.Waiting {
+	_, goroutine := n.opts.loop.(*GoLoop)
+	switch {
+	case n.opts.waiting != nil:
+		return *n.opts.waiting
+	case n.opts.loop == nil || goroutine || min(runtime.GOMAXPROCS(0), runtime.NumCPU()) > 2:
+		return ring.Adaptive
+	}
+	return ring.Thrift
 }
 
 func (n *run) closeRing() {

@@ -54,6 +54,9 @@ func (r *Router) RouteUntil(ctx context.Context, cond func() bool) error {
 		return ErrRouting
 	}
 	defer n.giveBack()
+	if n.shared != nil {
+		n.mon.callOff() // the loop may have the turn while it sleeps
+	}
 	if err := n.waitTurn(ctx); err != nil {
 		return err
 	}
