@@ -49,6 +49,8 @@ type Consumer struct {
 	polled   atomic.Uint64 // pos as of the end of the last Poll: what Release may take
 	freed    atomic.Uint64 // head as last stored by Release
 
+	admission admission // see room.go
+
 	front  front  // the claim that is in the way, see recover.go
 	counts counts // published now and then, see stats.go
 	polls  uint64
@@ -294,7 +296,9 @@ func (c *Consumer) settle() {
 	if pos != c.released && !c.manual {
 		c.released = pos
 		c.makeRoom(pos)
+		return
 	}
+	c.minds()
 }
 
 // Release gives the space before pos back to the producers. pos is a Position

@@ -35,6 +35,7 @@ var roles = map[string]func(w *worker) error{
 	"soak":          workSoak,
 	"send":          workSend,
 	"seats":         workSeats,
+	"queue":         workQueue,
 	"starved":       workStarved,
 	"parent":        workParent,
 	"flood":         workFlood,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,8 +17,14 @@ import (
 // A producer that finds the ring full loads the room episode, sets the waiters
 // flag, tries once more, and sleeps on the episode. The consumer stores head
 // and then looks at the flag; when a quarter of the ring is free it takes the
-// flag down, raises the episode and wakes everybody: waking one, who may be
-// killed before it does anything, would strand the rest.
+// flag down, raises the episode and wakes a few: the kernel's queue is first
+// come, first served, and a crowd that is woken at once finds the ring full
+// again. If the kernel woke as many as it was asked to, there may be more, and
+// the flag goes up again.
+//
+// Who was woken may be killed before it does anything, or have nothing to send
+// any more. So the consumer does not rest while the flag is up and a quarter is
+// free: it naps for a moment only, and wakes more each time.
 //
 // Why no wake is lost: flag before head on one side, head before flag on the
 // other, all sequentially consistent. If the producer's second try saw the old
@@ -34,6 +41,13 @@ const (
 	roomSpin      = 64 // looks at head before sleeping
 	patientTries  = 3  // times a small frame is passed over before it takes the turn
 	largeFraction = 16 // frames of at least 1/16 of the ring take it the first time
+	queuedNaps    = 4  // who waits behind others sleeps as many times longer: a timeout costs it its place
+
+	admitFew = 1
+	// Time between two wakes where nobody has found the ring full in between:
+	// while there is something to consume, and while there is nothing.
+	admitPace = int64(2 * time.Millisecond)
+	idlePace  = int64(time.Millisecond)
 )
 
 // roomNap is the time between looks at who is alive. Tests raise it, so that a
@@ -72,7 +86,7 @@ func (p *Producer) untilRoom(ctx context.Context, g uint64, try func() error) er
 		if passed > 0 && (large || passed > patientTries) {
 			p.turn.CompareAndSwap(0, p.id)
 		}
-		if err := p.waitHead(ctx, try); err != ErrFull {
+		if err := p.waitHead(ctx, try, passed > 0); err != ErrFull {
 			return err
 		}
 	}
@@ -93,8 +107,8 @@ func (p *Producer) WaitReleased(ctx context.Context, pos uint64) error {
 		}
 		defer p.exit()
 		err := released()
-		for err == ErrFull {
-			err = p.waitHead(ctx, released)
+		for woken := false; err == ErrFull; woken = true {
+			err = p.waitHead(ctx, released, woken)
 		}
 		return err
 	})
@@ -119,28 +133,38 @@ func (p *Producer) exit() {
 }
 
 // waitHead waits for head to move: it spins for a moment, then announces
-// itself, takes the second look, and sleeps. ErrFull means look again.
-func (p *Producer) waitHead(ctx context.Context, try func() error) error {
-	if shm.CanSpin() {
+// itself, takes the second look, and sleeps. Where others sleep already it is
+// their turn: it does not spin. Who has been woken looks before it announces
+// itself again. ErrFull means look again.
+func (p *Producer) waitHead(ctx context.Context, try func() error, woken bool) error {
+	queued := p.roomWaiters.Load() != noneWaits
+	if !queued && shm.CanSpin() {
 		from := p.head.Load()
 		for i := 0; i < roomSpin && p.head.Load() == from; i++ {
 			shm.Pause(10)
 		}
+		woken = true
+	}
+	if woken {
 		if err := try(); err != ErrFull {
 			return err
 		}
 	}
 	episode := p.roomEpisode.Load() // before the flag, see above
-	p.roomWaiters.Store(1)
+	p.roomWaiters.Store(someWait)
 	if err := try(); err != ErrFull {
 		return err
 	}
 	p.ring()
-	return p.napForRoom(ctx, episode)
+	nap := roomNap
+	if queued {
+		nap *= queuedNaps
+	}
+	return p.napForRoom(ctx, episode, nap)
 }
 
-// napForRoom sleeps until the consumer makes room, for roomNap at most.
-func (p *Producer) napForRoom(ctx context.Context, episode uint32) error {
+// napForRoom sleeps until the consumer makes room, for nap at most.
+func (p *Producer) napForRoom(ctx context.Context, episode uint32, nap int64) error {
 	if p.a.closed.Load() {
 		return os.ErrClosed
 	}
@@ -148,7 +172,7 @@ func (p *Producer) napForRoom(ctx context.Context, episode uint32) error {
 		return err
 	}
 	stop := wakeWhenDone(ctx, p.roomEpisode)
-	err := shm.FutexWait(p.roomEpisode, episode, shm.Now()+roomNap)
+	err := shm.FutexWait(p.roomEpisode, episode, shm.Now()+nap)
 	stop()
 	switch {
 	case ctx.Err() != nil:
@@ -190,22 +214,92 @@ func wakeWhenDone(ctx context.Context, w *atomic.Uint32) (stop func()) {
 	}
 }
 
+// What the waiters flag says.
+const (
+	noneWaits = 0
+	someWait  = 1 // somebody has found the ring full since the last wake
+	moreWait  = 2 // the last wake may have left some asleep
+)
+
+// admission is what the consumer remembers of whom it let in.
+type admission struct {
+	mu   sync.Mutex // Release may run beside Poll and Wait
+	at   int64      // of the last wake, shm.Now
+	head uint64     // where it was then
+	few  int        // how many to wake
+}
+
 // makeRoom is the consumer's half: it publishes that everything before pos is
-// free, and wakes the waiters when that is a quarter of the ring. The hint
-// stands for the end of what is claimed; where it lags the ring looks emptier
-// than it is, and the waiters look once more than they had to.
+// free, and wakes waiters when that is a quarter of the ring.
 func (c *Consumer) makeRoom(pos uint64) {
 	c.head.Store(pos)
-	if c.roomWaiters.Load() == 0 {
-		return
+	if c.roomWaiters.Load() != noneWaits {
+		c.admit(pos)
 	}
-	used := int64(c.hint.Load() - pos)
+}
+
+// minds looks after the waiters where there is nothing to consume: nobody else
+// does if those who were woken are no more. up says that some may still sleep,
+// woke that there may be something to consume now.
+func (c *Consumer) minds() (up, woke bool) {
+	head := c.released
+	if c.manual {
+		head = c.freed.Load()
+		c.admission.mu.Lock() // a Release under way may be about to put the flag up
+		defer c.admission.mu.Unlock()
+	}
+	if c.roomWaiters.Load() == noneWaits {
+		return false, false
+	}
+	if c.manual {
+		return true, c.admitLocked(head)
+	}
+	return true, c.admit(head)
+}
+
+func (c *Consumer) admit(head uint64) bool {
+	c.admission.mu.Lock()
+	defer c.admission.mu.Unlock()
+	return c.admitLocked(head)
+}
+
+// admitLocked wakes the next waiters if it is time to, and says so. While those
+// who were woken before have not filled the ring, more of them would only share
+// the processors, so they come slowly; where nothing arrives at all, twice as
+// many each time. The hint stands for the end of what is claimed; where it lags
+// the ring looks emptier than it is, and waiters look once more than they had
+// to.
+func (c *Consumer) admitLocked(head uint64) bool {
+	a := &c.admission
+	used := int64(c.hint.Load() - head)
 	if used > int64(c.size-c.size/4) {
-		return
+		return false
 	}
-	if c.roomWaiters.Swap(0) != 0 {
-		c.wakeWaiters()
+	now := shm.Now()
+	still := head == a.head
+	if !still {
+		a.head, a.few = head, admitFew
 	}
+	switch since := now - a.at; {
+	case used <= 0 && c.manual:
+		a.few = math.MaxInt32 // the last Release of all, and nobody naps shortly because of it
+	case c.roomWaiters.Load() == someWait:
+	case used <= 0 && since >= idlePace:
+		if still {
+			a.few = min(2*a.few, math.MaxInt32)
+		}
+	case since < admitPace:
+		return false
+	}
+	if c.roomWaiters.Swap(noneWaits) == noneWaits {
+		return false
+	}
+	a.at = now
+	c.roomEpisode.Add(1)
+	if shm.FutexWake(c.roomEpisode, a.few) == a.few {
+		c.roomWaiters.CompareAndSwap(noneWaits, moreWait)
+	}
+	return true
 }
 
 func (c *Consumer) wakeWaiters() {

@@ -2,8 +2,13 @@ package ring_test
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,7 +35,8 @@ func fill(t *testing.T, p *ring.Producer) (n int) {
 	return n
 }
 
-// Who waits for room is woken when a quarter is free, not before, and all are.
+// Who waits for room is woken when a quarter is free, not before, and all get
+// through, also where the consumer only polls.
 func TestRoomWakesAll(t *testing.T) {
 	withoutTimeLimits(t)
 	ringtest.Each(t, func(t *testing.T, kind shm.Kind) {
@@ -59,13 +65,121 @@ func TestRoomWakesAll(t *testing.T) {
 				}()
 			}
 			ringtest.Until(t, "somebody waits", func() bool { return r.RoomWaiters() == 1 })
-			ringtest.Poll(t, c, n)
+			require.Len(t, ringtest.Poll(t, c, n), n)
+			for got := 0; got < waiters; {
+				require.NoError(t, ctx.Err(), "%d got through", got)
+				got += len(ringtest.Poll(t, c, 1000))
+			}
 			for range waiters {
 				require.NoError(t, <-sent)
 			}
-			require.Len(t, ringtest.Poll(t, c, 1000), waiters)
 		}
 	})
+}
+
+// sleepers counts the threads of a process that sleep at a word that processes
+// share: what the runtime sleeps at is private.
+func sleepers(t *testing.T, pid int) (n int) {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+	require.NoError(t, err)
+	readable := false
+	for _, task := range tasks {
+		text, err := os.ReadFile(task)
+		readable = readable || err == nil
+		if f := strings.Fields(string(text)); len(f) > 2 && f[0] == strconv.Itoa(syscall.SYS_FUTEX) && f[2] == "0x9" {
+			n++
+		}
+	}
+	if !readable {
+		t.Skip("the kernel does not show what threads do")
+	}
+	return n
+}
+
+// First come, first served: each frame that waits finds room as soon as those
+// before it have found theirs, and none earlier.
+func TestRoomIsGivenInOrder(t *testing.T) {
+	withoutTimeLimits(t)
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	a, c := ringtest.Attach(t, r), ringtest.Consume(t, r)
+	ctx := ringtest.Context(t)
+	p := a.NewProducer()
+	for range 8 {
+		require.NoError(t, p.TrySend(make([]byte, r.MaxFrame()), 0))
+	}
+	const waiters = 6
+	sent := make(chan int, waiters)
+	for i := range waiters {
+		q := a.NewProducer()
+		go func() {
+			assert.NoError(t, q.Send(ctx, make([]byte, r.MaxFrame()), 1))
+			sent <- i
+		}()
+		ringtest.Until(t, "it waits", func() bool { return sleepers(t, os.Getpid()) == i+1 })
+	}
+	require.Len(t, ringtest.Poll(t, c, 1), 1) // an eighth is not enough
+	for i := range waiters {
+		require.Len(t, ringtest.Poll(t, c, 1), 1)
+		for through := false; !through; {
+			select {
+			case first := <-sent:
+				require.Equal(t, i, first)
+				through = true
+			default:
+				require.NoError(t, ctx.Err())
+				require.Empty(t, ringtest.Poll(t, c, 0)) // looks after the waiters, and consumes nothing
+			}
+		}
+	}
+}
+
+// workQueue waits for room. With "die" it is killed when it is woken, before it
+// does anything; otherwise it sends a message of meta 9.
+func workQueue(w *worker) error {
+	ring.SetNaps(time.Hour)
+	a, err := w.ring.Attach()
+	if err != nil {
+		return err
+	}
+	p := a.NewProducer()
+	if w.args[0] != "die" {
+		return p.Send(context.Background(), nil, 9)
+	}
+	head := w.ring.Head()
+	return p.AwaitRoom(context.Background(), 0, func() error {
+		if w.ring.Head() != head {
+			return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+		return ring.ErrFull
+	})
+}
+
+// Who is woken is killed at once, one after another: the consumer does not rest
+// until somebody has come who lives.
+func TestProcessNobodyIsStranded(t *testing.T) {
+	withoutTimeLimits(t)
+	for _, waits := range []bool{true, false} {
+		r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+		c := ringtest.Consume(t, r)
+		fill(t, ringtest.Producer(t, r))
+		for _, fate := range []string{"die", "die", "die", "live"} {
+			w := start(t, r, "queue", fate)
+			ringtest.Until(t, "it waits", func() bool { return sleepers(t, w.cmd.Process.Pid) == 1 })
+		}
+		ctx := ringtest.Context(t)
+		for through := false; !through; {
+			require.NoError(t, ctx.Err(), "the living are left asleep behind the dead")
+			if waits {
+				require.NoError(t, c.Wait(ctx), "the living are left asleep behind the dead")
+			}
+			_, err := c.Poll(1000, func(f ring.Frame) ring.Action {
+				through = f.Meta == 9
+				return ring.Continue
+			})
+			require.NoError(t, err)
+		}
+	}
 }
 
 // Every way of waiting for room waits, and goes through.

@@ -122,6 +122,11 @@ func (c *Consumer) doze(deadline int64) error {
 	if c.interrupted.Load() {
 		return nil
 	}
+	if up, woke := c.minds(); woke {
+		return nil
+	} else if up {
+		until = min(until, now+idlePace)
+	}
 	err := c.nap(pos, w, mode, until)
 	switch {
 	case err == nil:

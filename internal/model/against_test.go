@@ -28,6 +28,7 @@ type player struct {
 	what   string
 	resume chan struct{}
 	asleep *atomic.Uint32
+	brief  bool // asleep for a moment only
 	err    error
 	over   bool
 	a      *ring.Attachment
@@ -62,13 +63,14 @@ func (p *play) step(what string) {
 	<-me.resume
 }
 
-func (p *play) wait(what string, w *atomic.Uint32, seen uint32, _ int64) error {
+func (p *play) wait(what string, w *atomic.Uint32, seen uint32, deadline int64) error {
 	p.step(what)
 	if w.Load() != seen {
 		return nil
 	}
 	me := p.current
 	me.asleep, me.what, me.err = w, "asleep", nil
+	me.brief = me.id < 0 && deadline-p.clock <= 1_000_000
 	p.yield <- struct{}{}
 	<-me.resume
 	return me.err
@@ -149,7 +151,7 @@ func (p *play) observe(s *state) {
 			s.table[k] = word(o.States[k]) | word(o.Tags[k])<<tagShift | word(owner)<<7 | word(o.Granules[k])<<10
 		}
 	}
-	s.hint, s.head, s.turn, s.roomWaiters = uint8(o.Hint), uint8(o.Head), uint8(o.Turn), uint8(o.Waiters)
+	s.hint, s.head, s.turn, s.roomWaiters = uint8(o.Hint), uint8(o.Head), uint8(o.Turn), uint8(min(o.Waiters, 1))
 	s.sleep.pos, s.sleep.mode = 0, uint8(o.SleepMode)
 	if s.sleep.mode != awake {
 		s.sleep.pos = uint8(o.SleepPos)
@@ -209,7 +211,7 @@ func (p *play) follow(who *player, what string) {
 				add(pc, n, 1)
 			}
 			// A send compares its claim only after somebody has taken one. The wait for room ends by giving the turn back, also where it was not taken.
-			if !modelled(what) || what == "load word" && pc == pcStore || what == "ask lock" && pc != pcAskLock || what == "cas turn" && pc != pcTake && pc != pcGiveTurn && pc != pcDropTurn {
+			if !modelled(what) || what == "load waiters" || what == "load word" && pc == pcStore || what == "ask lock" && pc != pcAskLock || what == "cas turn" && pc != pcTake && pc != pcGiveTurn && pc != pcDropTurn {
 				add(pc, s, 0)
 			}
 			continue
@@ -222,11 +224,12 @@ func (p *play) follow(who *player, what string) {
 		}
 		pc := s.consumer.pc
 		if consumerSteps[pc].String() == what {
-			for choice := range 2 {
+			choices := p.m.roomChoices(&s)
+			if pc == csLook && p.m.mayAsk(&s) {
+				choices = 2
+			}
+			for choice := range choices {
 				n := s
-				if choice == 1 && pc != csRoomLook && !(pc == csLook && p.m.mayAsk(&s)) {
-					continue
-				}
 				if p.m.stepConsumer(&n, choice) {
 					add(pc, n, 1)
 				}
@@ -259,6 +262,16 @@ func (p *play) follow(who *player, what string) {
 	p.states = next
 }
 
+// naps says whether the model's consumer may be in a short sleep.
+func (p *play) naps() bool {
+	for s := range p.states {
+		if s.consumer.pc == csAsleep && s.consumer.nap == short {
+			return true
+		}
+	}
+	return false
+}
+
 // each applies an event to every state that the model may be in.
 func (p *play) each(f func(s *state)) {
 	next := map[state]bool{}
@@ -282,7 +295,7 @@ func (p *play) run() {
 				continue
 			}
 			busy = busy || o.id >= 0
-			if o.asleep == nil || p.m.Timeouts && p.rnd.IntN(8) == 0 {
+			if o.asleep == nil || (p.m.Timeouts || o.brief && p.naps()) && p.rnd.IntN(8) == 0 {
 				ready = append(ready, o)
 			}
 		}
@@ -299,7 +312,7 @@ func (p *play) run() {
 			}
 		}
 		if len(ready) == 0 {
-			if !p.m.Timeouts {
+			if !p.m.Timeouts && !(consumer.brief && p.naps()) {
 				p.t.Fatalf("everybody sleeps: %v", p.log[max(0, len(p.log)-25):])
 			}
 			continue
@@ -319,6 +332,14 @@ func (p *play) run() {
 			who.asleep, who.err = nil, os.ErrDeadlineExceeded
 			what = "woken"
 			p.log = append(p.log, fmt.Sprintf("%d: timeout", who.id))
+			if !p.m.Timeouts {
+				for s := range p.states {
+					if s.consumer.nap != short {
+						delete(p.states, s)
+					}
+				}
+				p.moves[[2]string{consumerAt(csAsleep), consumerAt(csAwake)}]++
+			}
 			p.each(func(s *state) {
 				if who.id < 0 {
 					s.consumer.pc = csAwake
@@ -391,7 +412,7 @@ func (p *play) rebirth() bool {
 
 func newPlay(t *testing.T, c Config, rnd *rand.Rand, moves map[[2]string]int) *play {
 	kills := c.Kills
-	c.Bell, c.Room, c.NoSpin, c.Batch = true, true, true, 255
+	c.Bell, c.Room, c.Batch = true, true, 255
 	c.Kills = max(c.Kills, 1) // the ring asks for owners also where nobody dies
 	p := &play{kills: kills, t: t, m: newModel(c), rnd: rnd, yield: make(chan struct{}), states: map[state]bool{}, clock: 1 << 40, moves: moves}
 	r, err := ring.NewHeap(ring.Options{Capacity: ring.MinCapacity})
@@ -487,7 +508,7 @@ func walked() map[[2]string]bool {
 	moves := map[[2]string]bool{}
 	for walk := range 350 {
 		c := plays[walk%len(plays)]
-		c.Bell, c.Room, c.NoSpin, c.Batch = true, true, true, 255
+		c.Bell, c.Room, c.Batch = true, true, 255
 		c.Kills = max(c.Kills, 1)
 		m := newModel(c)
 		s := m.begin()

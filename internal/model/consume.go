@@ -21,12 +21,15 @@ func (m *model) stepConsumer(s *state, choice int) bool {
 		} else {
 			m.released(s)
 		}
-	case csRoomFlag, csRoomLook, csRoomSwap, csRoomSeq, csRoomWake, csTakeSeq, csTakeWake:
+	case csRoomFlag, csRoomLook, csRoomSwap, csRoomSeq, csRoomWake, csRoomMore, csTakeSeq, csTakeWake:
 		m.stepWakeRoom(s, choice)
 	case csSleep, csBarrier, csFutex, csAwake, csLock, csReload, csSkip:
 		m.stepWait(s)
 	case csAsleep:
-		return false
+		if k.nap != short {
+			return false
+		}
+		k.pc = csAwake // its nap has ended
 	case csTakeLoad, csTakeSleep, csTakeHead:
 		m.stepTakeover(s)
 	}
@@ -57,6 +60,8 @@ func (m *model) consume(s *state, choice int) bool {
 		k.w, k.pc = w, csLock
 	case k.r != s.head:
 		k.pc = csHead
+	case m.Room && m.Mutant != RestUnminded && (m.Bell || s.roomWaiters != 0 && a == older):
+		k.w, k.nap, k.pc = w, minding, csRoomFlag
 	case m.Bell:
 		k.w, k.pc = w, csSleep
 	case a == current:
@@ -104,9 +109,16 @@ func (m *model) hand(s *state) {
 	}
 }
 
-// released goes on after a release: with the record at hand, or with a new Poll.
+// released goes on after a release: with the record at hand, or with a new Poll. Who has found nothing goes to sleep.
 func (m *model) released(s *state) {
 	k := &s.consumer
+	if k.nap != 0 && m.Bell {
+		k.pc = csSleep
+		return
+	}
+	if k.nap != 0 {
+		k.nap, k.w = 0, 0
+	}
 	if k.w != 0 {
 		m.hand(s)
 		return

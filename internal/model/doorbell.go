@@ -152,7 +152,7 @@ func (m *model) stepWait(s *state) {
 		}
 	case csAwake:
 		s.sleep = doze{} // its episode stays, and is one of the others from here on
-		k.pc, k.w = csLook, 0
+		k.pc, k.w, k.nap = csLook, 0, 0
 	case csLock:
 		slot := k.w.owner() - 1
 		if m.Mutant == DeathRemembered && !s.isLocked(slot) {

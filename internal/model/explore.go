@@ -133,9 +133,9 @@ func (m *model) successors(s *state, yield func(*state, transition)) {
 	if m.stepConsumer(n, 0) {
 		yield(n, transition{step, -1, consumerSteps[pc]})
 	}
-	if pc == csRoomLook {
+	for choice := 1; choice < m.roomChoices(s); choice++ {
 		*n = *s
-		m.stepConsumer(n, 1)
+		m.stepConsumer(n, choice)
 		yield(n, transition{step, -1, consumerSteps[pc]})
 	}
 	if *n = *s; pc == csLook && m.mayAsk(s) && m.stepConsumer(n, 1) {

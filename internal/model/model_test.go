@@ -48,6 +48,7 @@ var configurations = []Config{
 	{Name: "room, cancelled, no timeouts", Room: true, Scripts: []Script{Sends(2, 2), {{Granules: 2, Cancel: true}, {Granules: 1}}}},
 	{Name: "room, aborts, no timeouts", Room: true, Scripts: []Script{Sends(2, 2), {{Granules: 2, Abort: true}, {Granules: 2}}}},
 	{Name: "room, consumer's crash, no timeouts", Room: true, Scripts: []Script{Sends(2, 2), Sends(2, 1)}, Crashes: 1},
+	{Name: "room, who was woken is killed, no timeouts", Room: true, Large: 9, Scripts: []Script{Sends(4, 2), Sends(2)}, Kills: 1},
 	{Name: "room, kills, a slot taken again", Room: true, Timeouts: true, Scripts: []Script{Sends(2, 1), Sends(3)}, Kills: 1, Rebirths: 1},
 	{Name: "room, every frame takes the turn, kills", Room: true, Timeouts: true, Large: 1, Scripts: []Script{Sends(2), Sends(4)}, Kills: 1, Asks: 1},
 	{Name: "room, no spin, no timeouts", Room: true, NoSpin: true, Scripts: []Script{Sends(2, 2), Sends(2, 1)}},

@@ -19,7 +19,8 @@ const (
 	CommitFirst     Mutant = "commit before fill"                  // a record is visible, then filled
 	NoRecheck       Mutant = "no second look after roomWaiters"    // the waiter sleeps on what it saw before it set the flag
 	SeqAfterFlag    Mutant = "roomSeq loaded after roomWaiters"    // the waiter's two steps the other way round
-	WakeOneWaiter   Mutant = "wake one room waiter"                // the others sleep on, and their flag is gone
+	WakeOneWaiter   Mutant = "wake a few room waiters"             // the others sleep on, and their flag is gone
+	RestUnminded    Mutant = "rest with waiters left"              // who was woken may be dead, and nobody wakes the others
 	TurnForever     Mutant = "turn never cleared after death"      // neither by a waiter nor by the slot's next holder
 	EpisodeRestart  Mutant = "episodes start anew after takeover"  // a new consumer counts from 1
 	QuietTakeover   Mutant = "takeover does not wake room waiters" // whom the dead consumer may have owed a wake

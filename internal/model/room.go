@@ -9,7 +9,10 @@ package model
 // The order of pcSeq and pcFlag is the point: a consumer that takes the flag bumps roomSeq afterwards, so a sequence loaded
 // before the flag was set is out of date by the time the flag is gone. The consumer, after each store of head:
 //
-//	csRoomFlag -> csRoomLook -> csRoomSwap -> csRoomSeq -> csRoomWake
+//	csRoomFlag -> csRoomLook -> csRoomSwap -> csRoomSeq -> csRoomWake [-> csRoomMore]
+//
+// It wakes a few, and sets the flag again if there may be more. The same it does when it has found nothing, before it
+// sleeps: while the flag is up it naps for a moment only.
 //
 // Who waits for the release of what it sent has pcReleased in the place of the claim, which does not ring.
 
@@ -157,8 +160,9 @@ func (m *model) loop(s *state, i int) {
 	}
 }
 
-// stepWakeRoom is the consumer's half. How the consumer estimates what is free when the ring is not empty is left
-// open (choice): it must be right to wake then, and right not to. The ring compares the hint with head, which lags.
+// stepWakeRoom is the consumer's half. What the consumer thinks of what is free, and whether it is time to wake some more,
+// is left open (choice): it must be right to wake, and right not to yet. The ring compares the hint with head, which
+// lags. Also open is how many are woken, and which of them; those of another size than the kernel was asked for were all.
 func (m *model) stepWakeRoom(s *state, choice int) {
 	k := &s.consumer
 	switch k.pc {
@@ -169,7 +173,10 @@ func (m *model) stepWakeRoom(s *state, choice int) {
 		}
 	case csRoomLook:
 		k.pc = csRoomSwap
-		if choice == 0 && m.age(s.table[index(s.head)], s.head) == current {
+		if choice == 0 {
+			if k.nap != 0 {
+				k.nap = short
+			}
 			m.released(s)
 		}
 	case csRoomSwap:
@@ -181,12 +188,47 @@ func (m *model) stepWakeRoom(s *state, choice int) {
 		m.newRoomSeq(s)
 		k.pc++
 	case csRoomWake:
-		m.wakeRoom(s)
-		m.released(s)
+		if m.wakeRoom(s, choice); choice != 0 && m.Mutant != WakeOneWaiter {
+			k.pc = csRoomMore
+			return
+		}
+		m.admitted(s)
+	case csRoomMore:
+		s.roomWaiters = 1 // also where a waiter was faster
+		m.admitted(s)
 	case csTakeWake:
-		m.wakeRoom(s)
+		m.wakeRoom(s, 0)
 		k.pc = csLook
 	}
+}
+
+// admitted goes on after a wake: who found nothing looks again.
+func (m *model) admitted(s *state) {
+	if k := &s.consumer; k.nap != 0 {
+		k.pc, k.w, k.nap, k.batch = csLook, 0, 0, 0
+		return
+	}
+	m.released(s)
+}
+
+// roomChoices is the number of choices that the consumer has at its step, if that is one of these.
+func (m *model) roomChoices(s *state) int {
+	switch s.consumer.pc {
+	case csRoomLook:
+		return 2
+	case csRoomWake:
+		return 1 << m.asleepForRoom(s)
+	}
+	return 1
+}
+
+func (m *model) asleepForRoom(s *state) (n int) {
+	for i := range m.Scripts {
+		if s.claimants[i].pc == pcAsleep {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *model) newRoomSeq(s *state) {
@@ -195,14 +237,17 @@ func (m *model) newRoomSeq(s *state) {
 	}
 }
 
-func (m *model) wakeRoom(s *state) {
+// wakeRoom wakes those of the sleepers whose bit is set in choice; 0 is all of them.
+func (m *model) wakeRoom(s *state, choice int) {
+	bit := 1
 	for i := range m.Scripts {
-		if c := &s.claimants[i]; c.pc == pcAsleep {
-			m.roomWoken(s, i)
-			if m.Mutant == WakeOneWaiter {
-				break
-			}
+		if s.claimants[i].pc != pcAsleep {
+			continue
 		}
+		if choice == 0 || choice&bit != 0 {
+			m.roomWoken(s, i)
+		}
+		bit <<= 1
 	}
 }
 

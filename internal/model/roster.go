@@ -71,7 +71,7 @@ func (m *model) stepRoster(s *state, i int) {
 		m.newRoomSeq(s)
 		c.pc = pcCloseWake
 	case pcCloseWake:
-		m.wakeRoom(s)
+		m.wakeRoom(s, 0)
 		m.lastOut(s, i)
 	case pcSignOff:
 		s.pid[slot], c.pc = 0, pcSweepHead

@@ -16,7 +16,7 @@ type state struct {
 	hint        uint8    // written by claimants, plain
 	head        uint8    // written by the consumer
 	sleep       doze     // written by the consumer
-	roomWaiters uint8    // set by waiters, swapped to 0 by the consumer
+	roomWaiters uint8    // set by waiters, swapped to 0 by the consumer, which may set it again; the ring tells the two apart
 	turn        uint8    // claimant+1 that a large frame waits for, 0 = nobody
 
 	locked uint8 // the kernel's: bit per slot whose byte is locked; from bit 4 on, see closed
@@ -56,8 +56,16 @@ type consumer struct {
 	cell    uint8 // payload cell to be read next, inner word to be scrubbed, claimant to run a barrier
 	value   uint8 // first cell of the record being read
 	episode uint8
-	w       word // the word seen at r
+	nap     uint8 // minding: looks after waiters, having found nothing; short: its nap will be a short one
+	_       uint8 // no padding
+	w       word  // the word seen at r
 }
+
+// What the consumer does because it has found nothing.
+const (
+	minding = 1 + iota
+	short
+)
 
 // claimant holds one claimant's locals: one goroutine of the process that holds the slot.
 type claimant struct {

@@ -92,7 +92,8 @@ const (
 	csRoomLook         // how much is free?
 	csRoomSwap         // swap roomWaiters to 0
 	csRoomSeq          // roomSeq++
-	csRoomWake         // FUTEX_WAKE(roomSeq, all)
+	csRoomWake         // FUTEX_WAKE(roomSeq, a few)
+	csRoomMore         // CAS roomWaiters: 0 -> set
 	csSleep            // sleep = {r, episode, mode}
 	csBarrier          // membarrier, one claimant after the other
 	csFutex            // FUTEX_WAIT(T[r]): compare and sleep
@@ -112,7 +113,7 @@ var consumerSteps = [...]access{
 	csAsleep: {"", "asleep"},
 	csLook:   {"load", "word"}, csScrub: {"store", "word"}, csRead: {"load", "payload"}, csHead: {"store", "head"},
 	csRoomFlag: {"load", "waiters"}, csRoomLook: {"load", "hint"}, csRoomSwap: {"swap", "waiters"}, csRoomSeq: {"add", "episode"},
-	csRoomWake: {"wake", "episode"}, csSleep: {"store", "sleep"}, csBarrier: {"membarrier", "buffers"}, csFutex: {"wait", "word"},
+	csRoomWake: {"wake", "episode"}, csRoomMore: {"cas", "waiters"}, csSleep: {"store", "sleep"}, csBarrier: {"membarrier", "buffers"}, csFutex: {"wait", "word"},
 	csAwake: {"store", "sleep"}, csLock: {"ask", "lock"}, csReload: {"load", "word"}, csSkip: {"cas", "word"},
 	csTakeLoad: {"load", "sleep"}, csTakeSleep: {"store", "sleep"}, csTakeHead: {"load", "head"}, csTakeSeq: {"add", "episode"},
 	csTakeWake: {"wake", "episode"},
