@@ -59,6 +59,7 @@ func (r *Ring) SetTurn(w uint64)         { r.turn.Store(w) }
 func (r *Ring) TurnAt() uint64           { return r.turn.Load() }
 func (r *Ring) SetRoomWaiters(n uint32)  { r.roomWaiters.Store(n) }
 func (r *Ring) RoomWaiters() uint32      { return r.roomWaiters.Load() }
+func (r *Ring) RoomEpisode() uint32      { return r.roomEpisode.Load() }
 func (r *Ring) SleepMode() int           { return int(sleepWord(r.sleep.Load()).mode()) }
 
 // StartAt puts a fresh ring at a position as if it had come there by records

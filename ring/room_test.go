@@ -120,17 +120,13 @@ func TestRoomIsGivenInOrder(t *testing.T) {
 	}
 	require.Len(t, ringtest.Poll(t, c, 1), 1) // an eighth is not enough
 	for i := range waiters {
+		before := r.RoomEpisode()
 		require.Len(t, ringtest.Poll(t, c, 1), 1)
-		for through := false; !through; {
-			select {
-			case first := <-sent:
-				require.Equal(t, i, first)
-				through = true
-			default:
-				require.NoError(t, ctx.Err())
-				require.Empty(t, ringtest.Poll(t, c, 0)) // looks after the waiters, and consumes nothing
-			}
+		for r.RoomEpisode() == before {
+			require.NoError(t, ctx.Err())
+			require.Empty(t, ringtest.Poll(t, c, 0)) // looks after the waiters, and consumes nothing
 		}
+		require.Equal(t, i, <-sent)
 	}
 }
 
