@@ -19,7 +19,7 @@ package ring
 //	92            4      slots          creator
 //	96            8      checksum       creator
 //	4096          8      hint           producers, plain store; consumer: Resync
-//	4224          4      room waiters   producers; consumer swaps it to 0
+//	4224          4      room waiters   producers: 1; consumer swaps it to 0, and 0 to 2, CAS
 //	4352          8      turn           producers, CAS; consumer: a dead holder's to 0, CAS
 //	8192          8      head           consumer
 //	8320          8      sleep          consumer

@@ -41,7 +41,7 @@ const (
 	roomSpin      = 64 // looks at head before sleeping
 	patientTries  = 3  // times a small frame is passed over before it takes the turn
 	largeFraction = 16 // frames of at least 1/16 of the ring take it the first time
-	queuedNaps    = 4  // who waits behind others sleeps as many times longer: a timeout costs it its place
+	queuedNaps    = 2  // who waits behind others sleeps as many times longer: a timeout costs it its place
 
 	admitFew = 1
 	// Time between two wakes where nobody has found the ring full in between:
