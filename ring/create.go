@@ -17,7 +17,11 @@ func New(o Options) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	seg, err := shm.NewMemfd("shmrouter", total, reserve)
+	memfd := shm.NewMemfd
+	if o.HugePages {
+		memfd = shm.NewHugeMemfd
+	}
+	seg, err := memfd("shmrouter", total, reserve)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,11 @@ type Options struct {
 	// UserSize is the size in bytes of an area at the segment's end that the
 	// ring leaves to the application, zeroed. It is rounded up to pages.
 	UserSize int64
+	// HugePages has New take huge pages if the system has some to give
+	// (shm.NewHugeMemfd says when), or else do without. It is for rings of many
+	// megabytes: see docs/decisions/0008-sizes-and-huge-pages.md. Rings in files
+	// and on the heap take no notice.
+	HugePages bool
 }
 
 // Ring is a segment that was formatted or found to be well-formed. Its methods

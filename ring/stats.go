@@ -73,6 +73,7 @@ type Stats struct {
 	Turn     int    // slot that others leave room for, -1 if none
 	Life     uint64 // consumers so far
 	PID      int    // the consumer's, as it sees itself; 0 if none came or it left
+	PageSize int    // of the memory (shm.Segment.PageSize)
 
 	ConsumerStart        uint64 // its start time in clock ticks since boot; 0 where it could not be read, as without /proc
 	ConsumerPIDNamespace uint64 // inode number; the pid means something only within it
@@ -110,6 +111,7 @@ func (r *Ring) Stats() (s Stats, err error) {
 		n.load(r.seg)
 		s = Stats{
 			Capacity: r.capacity,
+			PageSize: r.seg.PageSize(),
 			Head:     r.head.Load(),
 			Hint:     r.hint.Load(),
 			Sleeping: sleepWord(r.sleep.Load()).mode() != awake,

@@ -17,6 +17,7 @@ type options struct {
 	loop       EventLoop
 	capacity   int64
 	path       string
+	hugePages  bool
 	resume     bool
 	maxPipes   int
 	maxMessage int
@@ -61,6 +62,11 @@ func WithEventLoop(loop EventLoop) Option { return func(o *options) { o.loop = l
 // WithCapacity sets the ring's size in bytes: a power of two from 64 KiB to
 // 1 GiB. The default is 4 MiB. The largest frame is an eighth of it, up to 16 MiB.
 func WithCapacity(bytes int64) Option { return func(o *options) { o.capacity = bytes } }
+
+// WithHugePages takes huge pages for the segment if the system has some to give
+// (shm.NewHugeMemfd says when), or else does without; Stats().Ring.PageSize
+// tells. It is for rings of many megabytes, and not for WithPath.
+func WithHugePages() Option { return func(o *options) { o.hugePages = true } }
 
 // WithPath puts the segment into a file, for workers that are not started by
 // this process. Something that is there already makes Start fail (fs.ErrExist),

@@ -19,7 +19,11 @@ func (n *run) openSegment() (resumed bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		seg, err := shm.NewMemfd("shmrouter", total, reserve)
+		memfd := shm.NewMemfd
+		if o.hugePages {
+			memfd = shm.NewHugeMemfd
+		}
+		seg, err := memfd("shmrouter", total, reserve)
 		if err != nil {
 			return false, err
 		}

@@ -45,7 +45,7 @@ func (s *Segment) openDescription() (_ *description, err error) {
 	if d.mark, err = unix.Seek(fd, 1+rand.Int64N(1<<31-1), unix.SEEK_SET); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoLocks, os.NewSyscallError("lseek", err))
 	}
-	if d.page, err = unix.Mmap(fd, 0, os.Getpagesize(), unix.PROT_NONE, unix.MAP_SHARED); err != nil {
+	if d.page, err = unix.Mmap(fd, 0, s.pageSize, unix.PROT_NONE, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoLocks, os.NewSyscallError("mmap", err))
 	}
 	undo.add(func() { unix.Munmap(d.page) })

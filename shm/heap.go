@@ -2,6 +2,7 @@ package shm
 
 import (
 	"fmt"
+	"os"
 	"sync"
 )
 
@@ -13,7 +14,7 @@ func NewHeap(size int64) (_ *Segment, err error) {
 	if err := checkSize(size); err != nil {
 		return nil, err
 	}
-	s := &Segment{kind: Heap, name: "heap", mem: alignedHeap(int(size)), fd: -1}
+	s := &Segment{kind: Heap, name: "heap", mem: alignedHeap(int(size)), pageSize: os.Getpagesize(), fd: -1}
 	s.identity = fmt.Sprintf("heap:%x", s.address())
 	s.heap = &heapLockTable{holder: make(map[int64]*heapLocks)}
 	s.token = takeToken(s.identity)

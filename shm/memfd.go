@@ -21,16 +21,29 @@ import (
 // beyond it, and ErrNoSpace if the pages cannot be had.
 func NewMemfd(name string, size, reserve int64) (_ *Segment, err error) {
 	defer wrapf(&err, "create memfd %q", name)
-	if err := checkSize(size); err != nil {
+	if err := checkReserve(size, reserve); err != nil {
 		return nil, err
 	}
-	if reserve < 0 || reserve > size {
-		return nil, fmt.Errorf("%w: reserving %d of %d bytes", ErrSize, reserve, size)
+	return newMemfd(name, size, reserve, 0, nil)
+}
+
+func checkReserve(size, reserve int64) error {
+	if err := checkSize(size); err != nil {
+		return err
 	}
+	if reserve < 0 || reserve > size {
+		return fmt.Errorf("%w: reserving %d of %d bytes", ErrSize, reserve, size)
+	}
+	return nil
+}
+
+// newMemfd creates the file with flags besides the usual ones. advise, unless nil, is called
+// before the first reserve bytes get their pages.
+func newMemfd(name string, size, reserve int64, flags int, advise func(fd int, size, reserve int64)) (*Segment, error) {
 	var undo undoList
 	defer undo.run()
 
-	fd, err := memfdCreate(name)
+	fd, err := memfdCreate(name, flags)
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
@@ -40,6 +53,9 @@ func NewMemfd(name string, size, reserve int64) (_ *Segment, err error) {
 	}
 	if err := unix.Ftruncate(fd, size); err != nil {
 		return nil, spaceError("ftruncate", err)
+	}
+	if advise != nil {
+		advise(fd, size, reserve)
 	}
 	if err := allocate(fd, reserve); err != nil {
 		return nil, err
@@ -58,10 +74,11 @@ func NewMemfd(name string, size, reserve int64) (_ *Segment, err error) {
 
 // memfdCreate asks for a memfd that cannot be executed, which kernels before 6.3 do not know and
 // some later ones insist on.
-func memfdCreate(name string) (int, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_NOEXEC_SEAL)
+func memfdCreate(name string, flags int) (int, error) {
+	flags |= unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) {
-		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		fd, err = unix.MemfdCreate(name, flags)
 	}
 	return fd, err
 }

@@ -45,6 +45,7 @@ type Segment struct {
 	name     string
 	identity string
 	mem      []byte
+	pageSize int
 	mapped   mmap.MMap // exactly what Map returned, for Unmap; nil on the heap
 	file     inode     // zero on the heap
 	token    *raceToken
@@ -73,6 +74,7 @@ func mapFile(kind Kind, fd int, name, path string) (*Segment, error) {
 		return nil, errors.Join(os.NewSyscallError("madvise", err), mapped.Unmap())
 	}
 	s := &Segment{kind: kind, name: name, identity: file.String(), mem: mapped, mapped: mapped, file: file, fd: fd, path: path}
+	s.pageSize = filePageSize(fd)
 	s.token = takeToken(s.identity)
 	s.refs.Store(1)
 	return s, nil
