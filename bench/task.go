@@ -95,6 +95,9 @@ func SpreadOf(xs []float64) Spread { return spreadOf(xs) }
 // the second is -1 where this process may use only one.
 func TwoCPUs() (senders, receiver int) { return twoCPUs() }
 
+// Pin keeps all threads of this process, and those to come, on one processor.
+func Pin(cpu int) error { return pinProcess(cpu) }
+
 // Fill writes the content that belongs to the first eight bytes of b behind
 // them, and Intact reports whether it is there.
 func Fill(b []byte)        { fill(b) }

@@ -1,19 +1,19 @@
 package speed
 
 import (
-	"encoding/xml"
 	"fmt"
 	"io"
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/picture"
 )
 
 // The picture: for each row a bar for each rival, from 1 to how many times better the ring is, on a logarithmic axis, with the
-// middle half of the pairs as a whisker. Plain SVG, without scripts or fonts; its colours follow the reader's light or dark.
+// middle half of the pairs as a whisker.
 
 const (
-	plotWidth  = 860
 	plotLeft   = 250 // where the axis begins
 	plotRight  = 70  // room for the last figure
 	barHeight  = 11
@@ -23,28 +23,18 @@ const (
 	plotBottom = 93
 )
 
-const plotStyle = `
-text { font-family: system-ui, sans-serif; font-size: 12px; fill: #24292f; }
-.title { font-size: 16px; font-weight: 600; }
-.small { font-size: 10.5px; fill: #57606a; }
-.grid { stroke: #d0d7de; stroke-width: 1; }
-.one { stroke: #24292f; stroke-width: 1.5; }
-.whisker { stroke: #24292f; stroke-width: 1.2; fill: none; }
+const (
+	plotLight = `.whisker { stroke: #24292f; stroke-width: 1.2; fill: none; }
 .pipe { fill: #6e9bd1; }
 .unix { fill: #d98b3a; }
 .channel { fill: #58a06c; }
-.paper { fill: #ffffff; }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6edf3; }
-.small { fill: #9aa4ae; }
-.grid { stroke: #343b44; }
-.one, .whisker { stroke: #e6edf3; }
+`
+	plotDark = `.whisker { stroke: #e6edf3; }
 .pipe { fill: #4f7fb8; }
 .unix { fill: #b9722a; }
 .channel { fill: #3f8555; }
-.paper { fill: #0d1117; }
-}
 `
+)
 
 // Plot writes the picture.
 func (res *Result) Plot(w io.Writer) error {
@@ -59,59 +49,39 @@ func (res *Result) Plot(w io.Writer) error {
 	}
 	p.low, p.high = decade(p.low, math.Floor), decade(p.high, math.Ceil)
 	bottom := plotTop + bars*barStep + len(res.Rows)*rowGap
-	height := bottom + plotBottom
-	p.printf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-labelledby="t">`+"\n",
-		plotWidth, height, plotWidth, height)
-	p.printf(`<title id="t">How many times better the ring is than pipes, unix sockets and Go channels</title>` + "\n")
-	p.printf("<style>%s</style>\n", plotStyle)
-	p.printf(`<rect class="paper" width="%d" height="%d"/>`+"\n", plotWidth, height)
-	p.text(16, 26, "title", "start", "How many times better the ring is")
+	p.Picture = picture.New(bottom+plotBottom, "How many times better the ring is than pipes, unix sockets and Go channels",
+		"How many times better the ring is", plotLight, plotDark)
 	x := 16
 	for _, c := range columns {
-		p.printf(`<rect class="%s" x="%d" y="40" width="11" height="11"/>`, c, x)
-		p.text(float64(x+16), 50, "", "start", "than a "+rivalName(c, false))
+		p.Printf(`<rect class="%s" x="%d" y="40" width="11" height="11"/>`, c, x)
+		p.Text(float64(x+16), 50, "", "start", "than a "+rivalName(c, false))
 		x += 150
 	}
 	p.axis(bottom)
 	y := plotTop
 	for _, row := range res.Rows {
-		p.text(plotLeft-10, float64(y+len(row.Against)*barStep/2+4), "", "end", row.Title)
+		p.Text(plotLeft-10, float64(y+len(row.Against)*barStep/2+4), "", "end", row.Title)
 		for _, a := range row.Against {
 			p.bar(y, a)
 			y += barStep
 		}
 		y += rowGap
 	}
-	p.text(16, float64(bottom+32), "small", "start", "Medians of pairs, and the middle half of them. Worker to handler: the router, beside a goroutine for each unix socket and one channel.")
-	p.text(16, float64(bottom+47), "small", "start", res.Machine)
-	for i, line := range strings.Split(res.where(), "\n") {
-		p.text(16, float64(bottom+62+15*i), "small", "start", line)
-	}
-	p.printf("</svg>\n")
-	_, err := io.WriteString(w, p.out.String())
-	return err
+	y = p.Lines(bottom+32, "Medians of pairs, and the middle half of them. Worker to handler: the router, beside a goroutine for each unix socket and one channel.",
+		res.Machine)
+	p.Lines(y, strings.Split(res.where(), "\n")...)
+	return p.Write(w)
 }
 
 type plot struct {
-	out       strings.Builder
+	*picture.Picture
 	low, high float64
-}
-
-func (p *plot) printf(format string, args ...any) { fmt.Fprintf(&p.out, format, args...) }
-
-func (p *plot) text(x, y float64, class, anchor, s string) {
-	if class != "" {
-		class = fmt.Sprintf(` class="%s"`, class)
-	}
-	p.printf(`<text x="%.1f" y="%.1f"%s text-anchor="%s">`, x, y, class, anchor)
-	_ = xml.EscapeText(&p.out, []byte(s)) // a Builder takes everything
-	p.printf("</text>\n")
 }
 
 // at is where a ratio lies on the axis.
 func (p *plot) at(ratio float64) float64 {
 	share := math.Log(ratio/p.low) / math.Log(p.high/p.low)
-	return plotLeft + min(1, max(0, share))*(plotWidth-plotRight-plotLeft)
+	return plotLeft + min(1, max(0, share))*(picture.Width-plotRight-plotLeft)
 }
 
 func (p *plot) axis(bottom int) {
@@ -120,8 +90,8 @@ func (p *plot) axis(bottom int) {
 		if math.Abs(v-1) < 1e-9 {
 			class = "one"
 		}
-		p.printf(`<line class="%s" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`+"\n", class, p.at(v), p.at(v), plotTop-8, bottom)
-		p.text(p.at(v), float64(bottom+14), "", "middle", fmt.Sprintf("%g×", v))
+		p.Printf(`<line class="%s" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/>`+"\n", class, p.at(v), p.at(v), plotTop-8, bottom)
+		p.Text(p.at(v), float64(bottom+14), "", "middle", fmt.Sprintf("%g×", v))
 	}
 }
 
@@ -131,11 +101,11 @@ func (p *plot) bar(y int, a Against) {
 		return
 	}
 	lo, hi := p.at(min(1, r.P50)), p.at(max(1, r.P50))
-	p.printf(`<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"/>`, a.Transport, lo, y, max(1, hi-lo), barHeight)
+	p.Printf(`<rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"/>`, a.Transport, lo, y, max(1, hi-lo), barHeight)
 	middle := float64(y) + barHeight/2.0
 	from, to := p.at(positive(r.P25, r.P50)), p.at(positive(r.P75, r.P50))
-	p.printf(`<path class="whisker" d="M%.1f %.1fH%.1fM%.1f %.1fv6M%.1f %.1fv6"/>`+"\n", from, middle, to, from, middle-3, to, middle-3)
-	p.text(max(hi, to)+6, middle+4, "", "start", digits(r.P50)+"×")
+	p.Printf(`<path class="whisker" d="M%.1f %.1fH%.1fM%.1f %.1fv6M%.1f %.1fv6"/>`+"\n", from, middle, to, from, middle-3, to, middle-3)
+	p.Text(max(hi, to)+6, middle+4, "", "start", digits(r.P50)+"×")
 }
 
 // positive is the first of the figures that has a place on a logarithmic axis.
