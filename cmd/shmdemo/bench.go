@@ -52,7 +52,7 @@ checked, and of each kind some hundred byte by byte; anything wrong ends it with
 
 // Run measures. The first signal ends it early; after the second one nothing is waited for.
 func (c *benchCmd) Run(out output) error {
-	plot, err := c.openPlot() // before the work, not after it
+	plot, err := openPlot(c.Plot) // before the work, not after it
 	if err != nil {
 		return err
 	}
@@ -69,11 +69,12 @@ func (c *benchCmd) Run(out output) error {
 	return tell(out, c.JSON, result.OK, result)
 }
 
-func (c *benchCmd) openPlot() (io.WriteCloser, error) {
-	if c.Plot == "" {
+// openPlot creates the file for a picture, if there is to be one.
+func openPlot(name string) (io.WriteCloser, error) {
+	if name == "" {
 		return nil, nil
 	}
-	f, err := os.Create(filepath.Clean(c.Plot))
+	f, err := os.Create(filepath.Clean(name))
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--plot: %w", err)}
 	}

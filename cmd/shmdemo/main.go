@@ -10,6 +10,7 @@
 //	shmdemo sweep                            kills at every instruction of every operation, in some minutes
 //	shmdemo sweep --quick                    the same for a sample of them
 //	shmdemo bench                            the ring beside pipes, sockets and channels, in less than two minutes
+//	shmdemo gap --plot gap.svg               the rate before, during and after a worker's death
 //	shmdemo --help
 //
 // Its exit status is 0 if nothing was wrong, 1 on any violation, 2 if it could not
@@ -27,6 +28,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/shmrouter/shmrouter/bench"
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/gap"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/speed"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/sweep"
@@ -46,6 +48,7 @@ type cli struct {
 	Stress stressCmd `cmd:"" default:"withargs" help:"Kill and stop workers while they send, and judge what arrives (default)."`
 	Soak   soakCmd   `cmd:"" help:"Everything at once, for long, and nothing may grow."`
 	Bench  benchCmd  `cmd:"" help:"Compare the ring with pipes, unix sockets and Go channels, in pairs."`
+	Gap    gapCmd    `cmd:"" help:"Show the rate before, during and after the death of a worker inside a claim."`
 	Sweep  sweepCmd  `cmd:"" help:"Kill and stop processes at every instruction of every operation, and judge what the others see."`
 }
 
@@ -60,6 +63,9 @@ type usageError struct{ error }
 
 func main() {
 	bench.Main()
+	if os.Getenv(gap.EnvWorker) != "" {
+		os.Exit(gap.Worker())
+	}
 	if sweep.IsRole() {
 		os.Exit(sweep.Role())
 	}
