@@ -134,8 +134,9 @@ func (r *run) kill(i int) (death, error) {
 		return death{}, err
 	}
 	at := r.seats[i].died.Load()
-	if err := r.c.until(func() bool { return r.c.last.Load() > at || r.intact() != nil }); err != nil {
-		return death{}, fmt.Errorf("nothing arrives any more: %w", err)
+	behind := func() bool { return r.c.skipped.Load() > at && r.c.last.Load() > r.c.skipped.Load() }
+	if err := r.c.until(func() bool { return behind() || r.intact() != nil }); err != nil {
+		return death{}, fmt.Errorf("nothing arrives from behind the claim: %w", err)
 	}
 	time.Sleep(time.Duration(at+int64(after)-shm.Now()) + bin)
 	arrivals, err := r.c.recording(r.intact)

@@ -17,12 +17,12 @@ import (
 func TestCondense(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	kill := 100 * ms
-	// A message a millisecond; none from 3 ms before the kill to 7 ms after it, when 10 come at once; and a pause of 5 ms that has
+	// A message a millisecond; none from 3 ms before the kill to 7 ms after it, when 10 come at once; and a longer pause that has
 	// nothing to do with it.
 	var arrivals []arrival
 	for at := int64(0); at < 300*ms; at += ms {
 		switch since := at - kill; {
-		case since > -3*ms && since < 7*ms, since > 20*ms && since < 25*ms:
+		case since > -3*ms && since < 7*ms, since > 20*ms && since < 35*ms:
 		case since == 7*ms:
 			arrivals = append(arrivals, arrival{at, 10})
 		default:
@@ -41,13 +41,13 @@ func TestCondense(t *testing.T) {
 		switch at := int64(i)*int64(bin) - int64(before); {
 		case at == 7*ms:
 			require.Equal(t, 10, n)
-		case at > -3*ms && at < 7*ms, at%ms != 0, at > 20*ms && at < 25*ms:
+		case at > -3*ms && at < 7*ms, at%ms != 0, at > 20*ms && at < 35*ms:
 			require.Zero(t, n, "bin at %d", at)
 		default:
 			require.Equal(t, 1, n, "bin at %d", at)
 		}
 	}
-	require.Equal(t, 60-9-4+9, sum)
+	require.Equal(t, 60-9-14+9, sum)
 
 	c := curveOf([]death{d, condense(arrivals, 250*ms, 250*ms), condense(arrivals, 250*ms, 250*ms)})
 	require.Equal(t, -int64(before), c.At[0])
