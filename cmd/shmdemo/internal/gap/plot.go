@@ -15,7 +15,7 @@ import (
 const (
 	plotLeft, plotRight = 60, 840
 	plotTop, plotBottom = 80, 340
-	plotHeight          = 445
+	plotHeight          = 460
 
 	plotLight = `.median { stroke: #cf222e; stroke-width: 2.5; fill: none; }
 .worst { stroke: #0969da; stroke-width: 1.2; fill: none; }
@@ -49,10 +49,10 @@ func (res *Result) Plot(w io.Writer) error {
 		p.Printf(`<path class="worst" d="%s"/>`+"\n", p.steps(res.Curve.Worst))
 		p.Printf(`<path class="median" d="%s"/>`+"\n", p.steps(res.Curve.Median))
 	}
-	p.Lines(plotBottom+50,
-		fmt.Sprintf("Milliseconds from the kill, in bins of %v. Who has died sends no more, until another takes its place at the picture's end.", bin),
-		res.setup(),
-		fmt.Sprintf("Nothing arrived for %.2f ms (median), %.2f ms (99 %%), %.2f ms (longest).", res.Gap.P50/1e6, res.Gap.P99/1e6, res.Gap.Max/1e6),
+	y := p.Lines(plotBottom+50,
+		fmt.Sprintf("Milliseconds from the kill, in bins of %v. Who has died sends no more, until another takes its place behind the picture's end.", bin))
+	y = p.Lines(y, res.setup()...)
+	p.Lines(y, fmt.Sprintf("Nothing arrived for %.2f ms (median), %.2f ms (99 %%), %.2f ms (longest).", res.Gap.P50/1e6, res.Gap.P99/1e6, res.Gap.Max/1e6),
 		res.Machine)
 	return p.Write(w)
 }

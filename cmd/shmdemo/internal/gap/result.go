@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shmrouter/shmrouter/bench"
@@ -102,8 +103,8 @@ func timesOf(xs []float64) (t Times) {
 	return Times{len(xs), at(0), at(0.5), at(0.9), at(0.99), at(1)}
 }
 
-// setup says what was done.
-func (res *Result) setup() string {
+// setup says what was done, in two lines.
+func (res *Result) setup() []string {
 	rate, where := "at full speed", "where the kernel puts them"
 	if res.Rate > 0 {
 		rate = fmt.Sprintf("that send %s messages a second", strconv.FormatFloat(res.Rate, 'f', -1, 64))
@@ -111,13 +112,15 @@ func (res *Result) setup() string {
 	if res.Pinned {
 		where = "on one processor, the consumer on another"
 	}
-	return fmt.Sprintf("%d kills, each inside a claim; %d workers %s, %s; messages of %d B, a ring of %d KiB",
-		res.Kills, res.Workers, rate, where, messageSize, res.Capacity>>10)
+	return []string{
+		fmt.Sprintf("%d kills, each inside a claim; %d workers %s, %s", res.Kills, res.Workers, rate, where),
+		fmt.Sprintf("messages of %d B; a ring of %d KiB", messageSize, res.Capacity>>10),
+	}
 }
 
 // Print writes it for people.
 func (res *Result) Print(w io.Writer) error {
-	fmt.Fprintf(w, "%s\n%s; %d messages, all checked\n\n", res.Machine, res.setup(), res.Messages)
+	fmt.Fprintf(w, "%s\n%s; %d in all, each checked\n\n", res.Machine, strings.Join(res.setup(), "\n"), res.Messages)
 	fmt.Fprintf(w, "%-58s %9s %9s %9s %9s\n", "", "p50", "p90", "p99", "longest")
 	for _, row := range []struct {
 		what string
