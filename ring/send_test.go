@@ -410,7 +410,7 @@ func TestStats(t *testing.T) {
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
 	s, err := r.Stats()
 	require.NoError(t, err)
-	assert.Equal(t, ring.Stats{Capacity: ring.MinCapacity, Turn: -1}, s)
+	assert.Equal(t, ring.Stats{Capacity: ring.MinCapacity, Turn: -1, PageSize: os.Getpagesize()}, s)
 	a := ringtest.Attach(t, r)
 	p, c := a.NewProducer(), ringtest.Consume(t, r)
 	for i := range 300 {
