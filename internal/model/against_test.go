@@ -456,6 +456,7 @@ var plays = []Config{
 	{Scripts: []Script{Sends(2, 1, 2), Sends(3, 2)}, Kills: 1, Timeouts: true},
 	{Scripts: []Script{Sends(2, 1, 2), Sends(3, 2, 1), {{Granules: 2, Abort: true}, {Granules: 1, Abort: true}}}, Kills: 2, Rebirths: 2, Timeouts: true},
 	{Scripts: []Script{Sends(4, 3), Sends(3, 4), Sends(2, 3)}, Kills: 2, Timeouts: true},
+	{Scripts: []Script{Sends(4, 4), Sends(4, 3), Sends(1, 1, 1)}, Timeouts: true},
 	{Scripts: []Script{Sends(1, 1, 1, 1, 1, 1), Sends(1, 2, 1, 2)}},
 	{Scripts: []Script{Sends(2, 3, 2), Sends(3, 2, 3), Sends(1, 2)}, Timeouts: true},
 	{Commit: ByStore, Scripts: []Script{Sends(1, 2, 1), Sends(2, 1)}},
