@@ -171,6 +171,13 @@ func SetLatencyWatch(d time.Duration) (restore func()) {
 	return func() { latencyWatch = before }
 }
 
+// SetYieldEvery changes how often who waits lets others run; the result restores it.
+func SetYieldEvery(d time.Duration) (restore func()) {
+	before := yieldEvery
+	yieldEvery = int64(d)
+	return func() { yieldEvery = before }
+}
+
 // WatchFor is how long a Wait would watch now, in nanoseconds.
 func (c *Consumer) WatchFor() int64 { return c.watchUntil(1) - 1 }
 

@@ -46,7 +46,7 @@ func (c *Consumer) wait(ctx context.Context, deadline int64) error {
 	}
 	c.counts.publish(c.seg)
 	var began, end int64
-	for asleep := false; ; {
+	for asleep, gave := false, false; ; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -66,7 +66,12 @@ func (c *Consumer) wait(ctx context.Context, deadline int64) error {
 		if first {
 			c.watched(found, now-began)
 		}
-		if found || c.yield(now) {
+		if found {
+			continue
+		}
+		// Once for each sleep: where turns are short, or this thread is slow, it
+		// would be time again at each look.
+		if gave = !gave && c.yield(now); gave {
 			continue
 		}
 		if !asleep {

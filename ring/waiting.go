@@ -44,11 +44,12 @@ var latencyWatch = int64(5 * time.Millisecond)
 const (
 	adaptiveWatch = int64(50 * time.Microsecond)
 	spinMin       = int64(2 * time.Microsecond)
-
-	// yieldEvery must be well below the 10 ms after which the runtime takes a
-	// goroutine for one that does not let others run. See yield.
-	yieldEvery = int64(200 * time.Microsecond)
 )
+
+// yieldEvery must be well below the 10 ms after which the runtime takes a goroutine
+// for one that does not let others run. See yield. Tests lower it, so that it is
+// always time.
+var yieldEvery = int64(200 * time.Microsecond)
 
 // resting is what a consumer does that messages reach too seldom to be busy with
 // and too often to watch for: behind each one that it watched for long it sleeps,

@@ -66,6 +66,23 @@ func TestThriftSleepsAtOnce(t *testing.T) {
 	assert.GreaterOrEqual(t, c.Stats().Sleeps, uint64(1000))
 }
 
+// Letting others run keeps nobody awake, also where each step takes so long that it
+// is always time for it.
+func TestYieldingSleeps(t *testing.T) {
+	withoutTimeLimits(t)
+	t.Cleanup(ring.SetYieldEvery(0))
+	inEachMode(t, func(t *testing.T, kind shm.Kind, how ring.Waiting) {
+		r := ringtest.New(t, kind, ringtest.Tiny)
+		p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(how))
+		for range 3 {
+			done := asleep(t, r, c, 1)
+			require.NoError(t, p.TrySend(nil, 0))
+			require.NoError(t, <-done)
+			require.Len(t, ringtest.Poll(t, c, 9), 1)
+		}
+	})
+}
+
 // Who watches for ever notices at once what ends a Wait.
 func TestWatchingEnds(t *testing.T) {
 	if !shm.CanSpin() {
