@@ -164,8 +164,9 @@ func TestFencedClaim(t *testing.T) {
 // A send whose claim is taken away while its bytes are copied says so, also when it has sent before and has
 // no cause to look at the claim itself. Here the owner lost its lock, alive.
 func TestFencedSend(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2)) // with one the consumer would not come between: a copy is not preempted
 	eitherCommit(t, func(t *testing.T, by func(*ring.Ring)) {
-		r, err := ring.NewHeap(ring.Options{Capacity: 32 << 20})
+		r, err := ring.NewHeap(ring.Options{Capacity: 256 << 20})
 		require.NoError(t, err)
 		defer r.Close()
 		a, c := ringtest.Attach(t, r), ringtest.Consume(t, r)
