@@ -6,6 +6,9 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/router"
 )
 
 // The benchmarks' names are made of key=value, as benchstat reads them:
@@ -313,10 +316,18 @@ func walk(b *testing.B, start func(testing.TB) wayHome, o Order, via Transport, 
 // BenchmarkWalkPaced has a pace, because at full speed a message's latency would
 // be the time it stands in the queue.
 func BenchmarkWalkPaced(b *testing.B) {
-	for _, via := range []Transport{viaRouter, Unix} {
-		start := walkFor(b, via, 1)
+	for _, way := range []struct {
+		name string
+		via  Transport
+		opts []router.Option
+	}{
+		{"router", viaRouter, nil},
+		{"router-awake", viaRouter, []router.Option{router.WithWaiting(ring.LowLatency)}},
+		{"unix", Unix, nil},
+	} {
+		start := walkFor(b, way.via, 1, way.opts...)
 		for _, rate := range []int{1_000, 10_000, 100_000} {
-			b.Run(fmt.Sprintf("via=%s/rate=%d/size=64", via, rate), func(b *testing.B) {
+			b.Run(fmt.Sprintf("via=%s/rate=%d/size=64", way.name, rate), func(b *testing.B) {
 				w := start(b)
 				b.ResetTimer()
 				p, err := w.Paced(Order{N: uint64(b.N), Size: 64, Rate: rate})
@@ -338,7 +349,7 @@ type wayHome interface {
 }
 
 // walkFor is crewFor for those.
-func walkFor(b *testing.B, via Transport, senders int) func(testing.TB) wayHome {
+func walkFor(b *testing.B, via Transport, senders int, opts ...router.Option) func(testing.TB) wayHome {
 	var w wayHome
 	b.Cleanup(func() {
 		if w != nil {
@@ -355,7 +366,7 @@ func walkFor(b *testing.B, via Transport, senders int) func(testing.TB) wayHome 
 		if via == Unix {
 			w, err = StartFunnel(senders)
 		} else {
-			w, err = StartWalk(senders)
+			w, err = StartWalk(senders, opts...)
 		}
 		if err != nil {
 			w = nil

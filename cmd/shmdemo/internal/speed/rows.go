@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/shmrouter/shmrouter/bench"
+	"github.com/shmrouter/shmrouter/ring"
 )
 
 // row is one line of the table: a way of using the ring, and who is asked to do the same.
@@ -13,8 +14,9 @@ type row struct {
 	ask     bench.Contest // Theirs is each of the rivals
 	senders int
 	rivals  []bench.Transport
-	walk    bool    // from a worker's Send to a handler, and not from producer to consumer
-	longer  float64 // how many times longer than others it runs, 0 for once
+	walk    bool         // from a worker's Send to a handler, and not from producer to consumer
+	waiting ring.Waiting // of the walk's router
+	longer  float64      // how many times longer than others it runs, 0 for once
 }
 
 var (
@@ -50,6 +52,10 @@ var rows = []row{
 	{
 		name: "walk-100000", title: "worker to handler, 100,000 a second",
 		ask: bench.Contest{Size: 64, Rate: 100_000}, senders: 1, rivals: sockets, walk: true,
+	},
+	{
+		name: "walk-awake", title: "the same, the router in LowLatency",
+		ask: bench.Contest{Size: 64, Rate: 100_000}, senders: 1, rivals: sockets, walk: true, waiting: ring.LowLatency,
 	},
 }
 

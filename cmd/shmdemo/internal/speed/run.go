@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/shmrouter/shmrouter/bench"
+	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/router"
 )
 
 // Config says what is measured.
@@ -41,7 +43,7 @@ type run struct {
 	questions []*question
 
 	crews  map[int]*bench.Crew // by number of senders
-	walk   *bench.Walk
+	walks  map[ring.Waiting]*bench.Walk
 	funnel *bench.Funnel
 
 	began time.Time
@@ -52,7 +54,7 @@ type run struct {
 
 // Run measures until the time is over or ctx ends, which is no failure. What goes wrong is in the Result.
 func Run(ctx context.Context, cfg Config) *Result {
-	r := &run{cfg: cfg, crews: map[int]*bench.Crew{}, began: time.Now()}
+	r := &run{cfg: cfg, crews: map[int]*bench.Crew{}, walks: map[ring.Waiting]*bench.Walk{}, began: time.Now()}
 	r.look()
 	quit := r.display()
 	err := r.measure(ctx)
@@ -151,10 +153,9 @@ func (r *run) newBout(q *question) (*bench.Bout, error) {
 		ask.Ours, ask.Theirs = bench.Ring, q.rival
 		return crew.NewBout(ask, each)
 	}
-	if r.walk == nil {
-		if r.walk, err = bench.StartWalk(q.row.senders); err != nil {
-			return nil, err
-		}
+	walk, err := r.walk(q.row)
+	if err != nil {
+		return nil, err
 	}
 	if r.funnel == nil {
 		if r.funnel, err = bench.StartFunnel(q.row.senders); err != nil {
@@ -163,9 +164,9 @@ func (r *run) newBout(q *question) (*bench.Bout, error) {
 	}
 	o := bench.Order{Size: ask.Size, Rate: ask.Rate}
 	if ask.Rate > 0 {
-		return bench.NewBoutOf(crew.Floor, bench.Side{Run: r.walk.Paced, Order: o}, bench.Side{Run: r.funnel.Paced, Order: o}, bench.MedianLatency, each)
+		return bench.NewBoutOf(crew.Floor, bench.Side{Run: walk.Paced, Order: o}, bench.Side{Run: r.funnel.Paced, Order: o}, bench.MedianLatency, each)
 	}
-	ours, theirs := bench.Side{Run: bench.Unpaced(r.walk.Run), Order: o}, bench.Side{Run: bench.Unpaced(r.funnel.Run), Order: o}
+	ours, theirs := bench.Side{Run: bench.Unpaced(walk.Run), Order: o}, bench.Side{Run: bench.Unpaced(r.funnel.Run), Order: o}
 	return bench.NewBoutOf(crew.Floor, ours, theirs, bench.PerMessage, each)
 }
 
@@ -179,6 +180,16 @@ func (r *run) crew(senders int) (c *bench.Crew, err error) {
 	return c, nil
 }
 
+func (r *run) walk(row row) (w *bench.Walk, err error) {
+	if w = r.walks[row.waiting]; w == nil {
+		if w, err = bench.StartWalk(row.senders, router.WithWaiting(row.waiting)); err != nil {
+			return nil, err
+		}
+		r.walks[row.waiting] = w
+	}
+	return w, nil
+}
+
 // close ends all processes.
 func (r *run) close() (err error) {
 	for _, c := range r.crews {
@@ -187,8 +198,8 @@ func (r *run) close() (err error) {
 	if r.funnel != nil {
 		err = r.funnel.Close()
 	}
-	if r.walk != nil {
-		err = errors.Join(err, r.walk.Close())
+	for _, w := range r.walks {
+		err = errors.Join(err, w.Close())
 	}
 	return err
 }
