@@ -25,12 +25,16 @@ type metric struct {
 	key        string
 	rate       bool // the ratio is of messages per second, theirs' time by ours; else of the figures, ours by theirs
 	absolute   bool // the figure of ours alone
+	most       bool // and the bounds are upper ones
 	must, goal float64
 }
 
-// better reports whether a ratio keeps a bound.
+// larger says that larger is better.
+func (m metric) larger() bool { return m.rate || m.absolute && !m.most }
+
+// keeps reports whether a ratio keeps a bound.
 func (m metric) keeps(ratio, bound float64) bool {
-	if m.rate || m.absolute {
+	if m.larger() {
 		return ratio >= bound
 	}
 	return ratio <= bound

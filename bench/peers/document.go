@@ -19,7 +19,7 @@ const pageHead = `# Benchmarks: the ring beside the best rings in C, and beside 
 This page is written by a command, figures, tables and pictures:
 
 ` + "```" + `
-cd bench/peers && go run . -out ../../docs      # everything, about twenty minutes
+cd bench/peers && go run . -out ../../docs      # everything, about twenty-five minutes
 cd bench/peers && go run . -quick               # to the terminal, a minute, three pairs each
 ` + "```" + `
 
@@ -39,6 +39,7 @@ const pageFoot = `## How it is measured
 - **The ring's promises are kept**: recovery of killed senders and all checks are on, and the rings in C have neither.
 - **Paced rows.** The sender sleeps to an absolute time where messages are 0.2 ms apart or more, and spins otherwise. What its loop takes
   without sending, measured right before, is subtracted from the processor time of both sides. Latency is from right before Send to the handler.
+- **Line 6** is the router's, with its defaults but where a row says LowLatency, in the process that measures; neither side is pinned.
 - **Claims** are made by two processes on two processors at once, while nobody reads; what was claimed is read and checked afterwards.
 - **Cost of a send** is the median of bursts of 32, each sent when the consumer has emptied the ring.
 - In round trips the ring's own look at the clock is part of the figure (about 25 ns); the C programs read the time stamp counter (about 10 ns).

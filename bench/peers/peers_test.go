@@ -82,6 +82,41 @@ func TestRingTasks(t *testing.T) {
 	}
 }
 
+// TestWalks go all the way, and the processes that a next contest needs stay.
+func TestWalks(t *testing.T) {
+	s := newTestStage(t)
+	for _, sp := range []spec{
+		{kind: kindStream, via: viaRouter},
+		{kind: kindStream, via: viaFunnel},
+		{kind: kindPaced, via: viaRouter, rate: 1e4},
+		{kind: kindPaced, via: viaRouter, rate: 1e4, wait: waitLatency},
+		{kind: kindPaced, via: viaFunnel, rate: 1e4},
+	} {
+		sp = sp.withDefaults()
+		sd, err := s.side(sp)
+		require.NoError(t, err)
+		for _, verify := range []bool{true, false} {
+			m, err := sd.run(50, verify)
+			require.NoError(t, err, "%+v", sp)
+			require.Positive(t, m["ns"], "%+v", sp)
+		}
+	}
+	require.Len(t, s.ways, 3)
+	s.clear([]spec{{via: viaFunnel, senders: 1}})
+	require.Len(t, s.ways, 1)
+	s.forget(spec{via: viaFunnel, senders: 1})
+	require.Empty(t, s.ways)
+}
+
+// TestUpperBound: where smaller is better of an absolute figure, too.
+func TestUpperBound(t *testing.T) {
+	m := metricReport{Absolute: true, Most: true, Must: 5, Goal: 1, States: []summary{{Ratio: bench.Spread{P50: 4, N: 1}}}}
+	require.Equal(t, "must", m.verdict())
+	require.Equal(t, "≤ 5", m.bound(m.Must))
+	m.States[0].Ratio.P50 = 6
+	require.Equal(t, "**missed by 20 %**", m.verdict())
+}
+
 func TestCPrograms(t *testing.T) {
 	s := newTestStage(t)
 	if s.noC != nil {

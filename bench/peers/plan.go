@@ -126,7 +126,7 @@ func rings() []line {
 			against("Agrona in C", spec{kind: kindBurst, via: "ring"}, agrona, cost(1.2, 1)),
 		}},
 	}
-	return lines
+	return append(lines, walks()...)
 }
 
 func paced(what string, perSecond float64, wait string, p50, p50Goal, cpu, cpuGoal float64) contest {

@@ -40,6 +40,7 @@ type metricReport struct {
 	Key        string
 	Rate       bool    // the ratio is of rates: larger is better
 	Absolute   bool    `json:",omitempty"` // ours alone, larger is better
+	Most       bool    `json:",omitempty"` // ours alone, smaller is better
 	Must, Goal float64 `json:",omitempty"`
 	States     []summary
 }
@@ -57,7 +58,7 @@ func (r result) report(wantNear int) contestReport {
 	c.Floors = r.floors()
 	for _, m := range r.metrics {
 		c.Metrics = append(c.Metrics, metricReport{
-			Key: m.key, Rate: m.rate, Absolute: m.absolute, Must: m.must, Goal: m.goal, States: r.summaries(m, wantNear),
+			Key: m.key, Rate: m.rate, Absolute: m.absolute, Most: m.most, Must: m.must, Goal: m.goal, States: r.summaries(m, wantNear),
 		})
 	}
 	return c
@@ -68,7 +69,7 @@ func (m metricReport) verdict() string {
 	if len(m.States) == 0 || m.Must == 0 && m.Goal == 0 {
 		return ""
 	}
-	is := metric{rate: m.Rate, absolute: m.Absolute}
+	is := metric{rate: m.Rate, absolute: m.Absolute, most: m.Most}
 	ratio := m.States[0].Ratio.P50
 	switch {
 	case m.Goal != 0 && is.keeps(ratio, m.Goal):
@@ -83,7 +84,7 @@ func (m metricReport) verdict() string {
 
 // short is how far a ratio is from a bound, in percent of it.
 func (m metric) short(ratio, bound float64) float64 {
-	if m.rate || m.absolute {
+	if m.larger() {
 		return 100 * (bound - ratio) / bound
 	}
 	return 100 * (ratio - bound) / bound
@@ -93,7 +94,7 @@ func (m metricReport) bound(b float64) string {
 	switch {
 	case b == 0:
 		return ""
-	case m.Rate || m.Absolute:
+	case m.Rate || m.Absolute && !m.Most:
 		return fmt.Sprintf("≥ %g", b)
 	}
 	return fmt.Sprintf("≤ %g", b)
@@ -106,6 +107,8 @@ func figure(key string, s bench.Spread) string {
 		return fmt.Sprintf("%.3f cpu", s.P50)
 	case "share":
 		return fmt.Sprintf("%.2f", s.P50)
+	case "M/s", "µs":
+		return fmt.Sprintf("%.3g %s", s.P50, key)
 	}
 	return duration(s.P50)
 }

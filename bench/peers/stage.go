@@ -18,6 +18,7 @@ type stage struct {
 	noC     error // why there are none
 	gauge   *bench.Crew
 	crews   map[crewKey]*bench.Crew
+	ways    map[spec]way    // by wayKey
 	ctx     context.Context // ends when the user has seen enough
 	folders []string
 }
@@ -39,7 +40,7 @@ const (
 )
 
 func newStage(ctx context.Context) (*stage, error) {
-	s := &stage{crews: map[crewKey]*bench.Crew{}, ctx: ctx}
+	s := &stage{crews: map[crewKey]*bench.Crew{}, ways: map[spec]way{}, ctx: ctx}
 	if s.built, s.noC = buildC(); s.noC != nil && !errors.Is(s.noC, errNoCompiler) {
 		return nil, s.noC
 	}
@@ -68,9 +69,15 @@ func keyOf(sp spec) crewKey {
 
 // clear ends the processes that none of the specs needs.
 func (s *stage) clear(needed []spec) {
-	keep := map[crewKey]bool{}
+	keep, keepWay := map[crewKey]bool{}, map[spec]bool{}
 	for _, sp := range needed {
-		keep[keyOf(sp)] = true
+		keep[keyOf(sp)], keepWay[wayKey(sp)] = true, true
+	}
+	for k, w := range s.ways {
+		if !keepWay[k] {
+			w.Close()
+			delete(s.ways, k)
+		}
 	}
 	for k, c := range s.crews {
 		if !keep[k] {
@@ -99,6 +106,8 @@ func (s *stage) side(sp spec) (side, error) {
 		return &cSide{spec: sp, built: s.built, program: program}, nil
 	case sp.via == "channel":
 		return &channelSide{sp}, nil
+	case sp.via == viaRouter || sp.via == viaFunnel:
+		return s.walkSide(sp)
 	}
 	p := peers[sp.via]
 	if p == nil {
@@ -126,6 +135,18 @@ func (s *stage) side(sp spec) (side, error) {
 	return &crewSide{sp, c}, nil
 }
 
+func (s *stage) walkSide(sp spec) (side, error) {
+	w := s.ways[wayKey(sp)]
+	if w == nil {
+		var err error
+		if w, err = startWay(sp); err != nil {
+			return nil, err
+		}
+		s.ways[wayKey(sp)] = w
+	}
+	return &walkSide{sp, w}, nil
+}
+
 // spins reports whether one side would use up its time slice waiting for the
 // other.
 func (s spec) spins() bool {
@@ -145,6 +166,10 @@ func (s *stage) forget(sp spec) {
 	if c := s.crews[keyOf(sp)]; c != nil {
 		c.Close()
 		delete(s.crews, keyOf(sp))
+	}
+	if w := s.ways[wayKey(sp)]; w != nil {
+		w.Close()
+		delete(s.ways, wayKey(sp))
 	}
 }
 
