@@ -16,7 +16,8 @@
 // Steps 1 to 4 are the sender's and the ring's. Step 5, copy out (monitor.go): one
 // goroutine takes frames, copies each into memory of the main process, puts large
 // messages together (parts.go), and resolves the receiver; then the ring's space
-// is free again. Step 6, hand over and ping (inbox.go): batches go through a
+// is free again. On a GoLoop that serves one router, the default, the loop itself
+// does that while it has nothing else to do (duty.go). Step 6, hand over and ping (inbox.go): batches go through a
 // bounded channel, and the loop is pinged unless it has been. Step 7, the loop's
 // turn (loop.go and its neighbours): it calls the router on its own thread. Step
 // 8, route (route.go): at most so many messages a turn, each to its receiver, or
