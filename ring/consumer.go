@@ -151,7 +151,7 @@ func (c *Consumer) takeOver() error {
 	c.seg.Word64(offConsumerStart).Store(start)
 	c.seg.Word64(offConsumerPIDNS).Store(shm.PIDNamespace())
 	c.seg.Word32(offConsumerPID).Store(uint32(os.Getpid()))
-	c.wakeWaiters()
+	c.rouse()
 	return nil
 }
 

@@ -91,9 +91,16 @@ var IdleNap = time.Duration(idleNap)
 // SetNaps changes the time limits of sleeps that a wake should end, so that a
 // lost wake shows as a standstill. It returns how to set them back.
 func SetNaps(d time.Duration) (reset func()) {
-	i, r := idleNap, roomNap
-	idleNap, roomNap = int64(d), int64(d)
-	return func() { idleNap, roomNap = i, r }
+	i, r, q := idleNap, roomNap, queuedNap
+	idleNap, roomNap, queuedNap = int64(d), int64(d), int64(d)
+	return func() { idleNap, roomNap, queuedNap = i, r, q }
+}
+
+// SetQueuedNap changes only that of who waits for room behind others.
+func SetQueuedNap(d time.Duration) (reset func()) {
+	q := queuedNap
+	queuedNap = int64(d)
+	return func() { queuedNap = q }
 }
 
 // SetFirstAsk changes the time limit of the first sleep behind a claim likewise.

@@ -26,6 +26,8 @@ type Producer struct {
 
 	unfenced uint64 // the fence word with which a send may commit at once
 
+	woken bool // out of the last sleep for room, before its time
+
 	records, bytes uint64 // counted here, published by publish
 
 	blank   header // the word of a claim, but for tag and granules

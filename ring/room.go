@@ -41,7 +41,6 @@ const (
 	roomSpin      = 64 // looks at head before sleeping
 	patientTries  = 3  // times a small frame is passed over before it takes the turn
 	largeFraction = 16 // frames of at least 1/16 of the ring take it the first time
-	queuedNaps    = 2  // who waits behind others sleeps as many times longer: a timeout costs it its place
 
 	admitFew = 1
 	// Time between two wakes where nobody has found the ring full in between:
@@ -50,9 +49,13 @@ const (
 	idlePace  = int64(time.Millisecond)
 )
 
-// roomNap is the time between looks at who is alive. Tests raise it, so that a
-// lost wake cannot hide behind it.
-var roomNap = int64(100 * time.Millisecond)
+// roomNap is the time between looks at who is alive, queuedNap that of who waits
+// behind others, whom a timeout costs its place: a round of all takes about as
+// long. Tests raise them, so that a lost wake cannot hide behind them.
+var (
+	roomNap   = int64(100 * time.Millisecond)
+	queuedNap = int64(time.Second)
+)
 
 // AwaitRoom calls try until it returns something else than ErrFull, and waits for
 // room in between: it is what Send, Claim and SendBatch are made of, for
@@ -107,8 +110,8 @@ func (p *Producer) WaitReleased(ctx context.Context, pos uint64) error {
 		}
 		defer p.exit()
 		err := released()
-		for woken := false; err == ErrFull; woken = true {
-			err = p.waitHead(ctx, released, woken)
+		for again := false; err == ErrFull; again = true {
+			err = p.waitHead(ctx, released, again)
 		}
 		return err
 	})
@@ -134,19 +137,26 @@ func (p *Producer) exit() {
 
 // waitHead waits for head to move: it spins for a moment, then announces
 // itself, takes the second look, and sleeps. Where others sleep already it is
-// their turn: it does not spin. Who has been woken looks before it announces
-// itself again. ErrFull means look again.
-func (p *Producer) waitHead(ctx context.Context, try func() error, woken bool) error {
+// their turn: it does not spin. Who has slept before (again) looks before it
+// announces itself again, and if it was woken in vain asks whether that was
+// because no consumer lives. ErrFull means look again.
+func (p *Producer) waitHead(ctx context.Context, try func() error, again bool) error {
 	queued := p.roomWaiters.Load() != noneWaits
+	look := again
 	if !queued && shm.CanSpin() {
 		from := p.head.Load()
 		for i := 0; i < roomSpin && p.head.Load() == from; i++ {
 			shm.Pause(10)
 		}
-		woken = true
+		look = true
 	}
-	if woken {
+	if look {
 		if err := try(); err != ErrFull {
+			return err
+		}
+	}
+	if again && p.woken {
+		if err := p.mustHaveConsumer(); err != nil {
 			return err
 		}
 	}
@@ -157,8 +167,8 @@ func (p *Producer) waitHead(ctx context.Context, try func() error, woken bool) e
 	}
 	p.ring()
 	nap := roomNap
-	if queued {
-		nap *= queuedNaps
+	if queued && !p.a.orphaned.Load() {
+		nap = queuedNap
 	}
 	return p.napForRoom(ctx, episode, nap)
 }
@@ -173,6 +183,7 @@ func (p *Producer) napForRoom(ctx context.Context, episode uint32, nap int64) er
 	}
 	stop := wakeWhenDone(ctx, p.roomEpisode)
 	err := shm.FutexWait(p.roomEpisode, episode, shm.Now()+nap)
+	p.woken = err == nil
 	stop()
 	switch {
 	case ctx.Err() != nil:
@@ -184,15 +195,21 @@ func (p *Producer) napForRoom(ctx context.Context, episode uint32, nap int64) er
 	}
 	// Nobody ended the sleep. Is there a consumer, and is the turn held by
 	// the dead?
-	if alive, err := p.a.ConsumerAlive(); err != nil {
+	if err := p.mustHaveConsumer(); err != nil {
 		return err
-	} else if !alive {
-		return ErrNoConsumer
 	}
 	if err := p.a.buryTurn(); err != nil {
 		return err
 	}
 	return ErrFull
+}
+
+func (p *Producer) mustHaveConsumer() error {
+	alive, err := p.a.ConsumerAlive()
+	if err == nil && !alive {
+		err = ErrNoConsumer
+	}
+	return err
 }
 
 // wakeWhenDone wakes the sleepers on w when ctx ends, until stop is called:
@@ -302,7 +319,19 @@ func (c *Consumer) admitLocked(head uint64) bool {
 	return true
 }
 
-func (c *Consumer) wakeWaiters() {
-	c.roomEpisode.Add(1)
-	shm.FutexWake(c.roomEpisode, math.MaxInt32)
+// Rouse has everybody who waits for room, in all processes, look again and then
+// ask whether a consumer lives: for who knows that none does, or has changed
+// something else that they look at.
+func (r *Ring) Rouse() error {
+	return r.access(func() error {
+		r.rouse()
+		return nil
+	})
+}
+
+// rouse wakes all who wait for room. The new episode reaches one that is about
+// to sleep.
+func (v *view) rouse() {
+	v.roomEpisode.Add(1)
+	shm.FutexWake(v.roomEpisode, math.MaxInt32)
 }

@@ -130,6 +130,113 @@ func TestRoomIsGivenInOrder(t *testing.T) {
 	}
 }
 
+// crowd has n attachments, of one producer each, asleep behind others, and
+// returns what their waits come to.
+func crowd(ctx context.Context, t *testing.T, r *ring.Ring, n int) chan error {
+	t.Helper()
+	errs := make(chan error, n)
+	fill(t, ringtest.Producer(t, r))
+	r.SetRoomWaiters(1)
+	for i := range n {
+		p := ringtest.Producer(t, r)
+		go func() {
+			if i%2 == 0 {
+				errs <- p.Send(ctx, nil, 1)
+			} else {
+				errs <- p.WaitReleased(ctx, r.Granules())
+			}
+		}()
+	}
+	ringtest.Until(t, "all sleep", func() bool { return sleepers(t, os.Getpid()) == n })
+	return errs
+}
+
+// Who learns that no consumer lives tells all that wait for room, also those in
+// other processes, however long they sleep: it may have asked, or be the first
+// whose sleep has ended.
+func TestNewsOfADeathSpreads(t *testing.T) {
+	for _, how := range []string{"asked", "slept"} {
+		t.Run(how, func(t *testing.T) {
+			t.Cleanup(ring.SetNaps(10 * time.Millisecond))
+			t.Cleanup(ring.SetQueuedNap(time.Hour))
+			r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+			c, a := ringtest.Consume(t, r), ringtest.Attach(t, r)
+			ctx := ringtest.Context(t)
+			const waiters = 6
+			errs := crowd(ctx, t, r, waiters)
+			require.NoError(t, c.Die())
+			if how == "asked" {
+				alive, err := a.ConsumerAlive()
+				require.NoError(t, err)
+				require.False(t, alive)
+			} else {
+				r.SetRoomWaiters(0)
+				require.ErrorIs(t, a.NewProducer().Send(ctx, nil, 0), ring.ErrNoConsumer)
+			}
+			for range waiters {
+				require.ErrorIs(t, <-errs, ring.ErrNoConsumer)
+			}
+		})
+	}
+}
+
+// Who is woken for nothing while a consumer lives waits on.
+func TestWokenForNothing(t *testing.T) {
+	withoutTimeLimits(t)
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	c := ringtest.Consume(t, r)
+	const waiters = 6
+	ctx := ringtest.Context(t)
+	errs := crowd(ctx, t, r, waiters)
+	for range 20 {
+		episode := r.RoomEpisode()
+		require.NoError(t, r.Rouse())
+		require.NotEqual(t, episode, r.RoomEpisode())
+		ringtest.Until(t, "they sleep again", func() bool { return sleepers(t, os.Getpid()) == waiters })
+		require.Empty(t, errs)
+	}
+	for got := 0; got < waiters; {
+		drain(t, c)
+		select {
+		case err := <-errs:
+			require.NoError(t, err)
+			got++
+		default:
+			require.NoError(t, ctx.Err())
+		}
+	}
+}
+
+// An attachment that knows of no consumer does not have those that come later sleep
+// for long behind others, and tells again when the next consumer has died.
+func TestQueueWithoutAConsumer(t *testing.T) {
+	t.Cleanup(ring.SetNaps(time.Millisecond))
+	t.Cleanup(ring.SetQueuedNap(time.Hour))
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	a := ringtest.Attach(t, r)
+	ctx := ringtest.Context(t)
+	p := a.NewProducer()
+	n := fill(t, p)
+	for range 3 {
+		require.ErrorIs(t, p.Send(ctx, nil, 0), ring.ErrNoConsumer)
+		require.NotZero(t, r.RoomWaiters(), "the next one waits behind others")
+	}
+	c := ringtest.Consume(t, r)
+	sent := make(chan error, 1)
+	go func() { sent <- p.Send(ctx, nil, 0) }()
+	require.Len(t, ringtest.Poll(t, c, n), n)
+	require.NoError(t, <-sent)
+	fill(t, p)
+	r.SetRoomWaiters(1)
+	go func() { sent <- p.WaitReleased(ctx, p.Position()) }()
+	ringtest.Until(t, "it sleeps", func() bool { return sleepers(t, os.Getpid()) == 1 })
+	require.NoError(t, c.Die())
+	alive, err := ringtest.Attach(t, r).ConsumerAlive()
+	require.NoError(t, err)
+	require.False(t, alive)
+	require.ErrorIs(t, <-sent, ring.ErrNoConsumer)
+}
+
 // workQueue waits for room. With "die" it is killed when it is woken, before it
 // does anything; otherwise it sends a message of meta 9.
 func workQueue(w *worker) error {

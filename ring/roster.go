@@ -2,7 +2,6 @@ package ring
 
 import (
 	"errors"
-	"math"
 	"os"
 	"slices"
 	"sync"
@@ -23,6 +22,7 @@ type Attachment struct {
 	instance  uint32
 	closed    atomic.Bool
 	producers atomic.Uint64 // made so far
+	orphaned  atomic.Bool   // no consumer lived when that was last asked
 
 	mu      sync.Mutex
 	all     []*Producer
@@ -162,7 +162,30 @@ func (a *Attachment) Instance() uint32 { return a.instance }
 func (a *Attachment) Ring() *Ring { return a.ring }
 
 // ConsumerAlive asks the kernel whether a process holds the consumer's seat.
-func (a *Attachment) ConsumerAlive() (bool, error) { return a.locks.Held(lockConsumer) }
+// Where it is news that none does, everybody who waits for room is woken to ask
+// as well: who learns of a death by other means, calls this.
+func (a *Attachment) ConsumerAlive() (bool, error) {
+	alive, err := a.locks.Held(lockConsumer)
+	if err != nil {
+		return false, err
+	}
+	if known := a.orphaned.Swap(!alive); !alive && !known {
+		a.rouse()
+	}
+	return alive, nil
+}
+
+func (a *Attachment) rouse() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.left {
+		return // the mapping may be gone
+	}
+	a.ring.seg.Guarded(func() error {
+		a.ring.rouse()
+		return nil
+	})
+}
 
 // forget drops a producer that was closed, unless claims of it are open.
 func (a *Attachment) forget(p *Producer) {
@@ -191,13 +214,7 @@ func (a *Attachment) Close() error {
 	if a.closed.Swap(true) {
 		return os.ErrClosed
 	}
-	// Who waits for room leaves. The new episode reaches one that is about to
-	// sleep, as that of Consumer.wakeWaiters does.
-	a.ring.seg.Guarded(func() error {
-		a.ring.roomEpisode.Add(1)
-		return nil
-	})
-	shm.FutexWake(a.ring.roomEpisode, math.MaxInt32)
+	a.rouse() // who waits leaves
 	return a.lastOut()
 }
 

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -8,7 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/shmrouter/shmrouter/internal/hosttest"
 	"github.com/shmrouter/shmrouter/sender"
 )
 
@@ -149,6 +152,40 @@ func TestStopDoesNotWaitForBacklog(t *testing.T) {
 		t.Errorf("%d messages not routed, want %d", got, n)
 	}
 	must(t, l.Stop())
+}
+
+// Who waits for room learns of the stop at once, also behind others, where sleeps are long.
+func TestStopEndsWaiting(t *testing.T) {
+	guard(t)
+	r := begin(t, WithEventLoop(newStage().loop()), WithInbox(1))
+	s, _ := pipe(t, r)
+	must(t, s.Start())
+	for err := error(nil); err == nil; {
+		short, cancel := context.WithTimeout(background, 20*time.Millisecond)
+		err = s.Send(short, nil) // the last one leaves the queue, which looks as if it were still there
+		cancel()
+	}
+	waits := s.Stats().Waits
+	const drains = 4
+	failed := make(chan error, drains+1)
+	for range drains {
+		go func() { failed <- s.Drain(background) }()
+	}
+	go func() { failed <- s.Send(background, nil) }()
+	eventually(t, "it waits", func() bool { return s.Stats().Waits > waits })
+	passed, stop := hosttest.OwnTime(func() bool { return true })
+	defer stop()
+	must(t, r.Stop())
+	for range drains + 1 {
+		// What a drain waits for may have been copied out at the end.
+		if err := within(t, "the wait ends", failed); err != nil && !errors.Is(err, sender.ErrRouterGone) {
+			t.Error(err)
+		}
+	}
+	if took := passed(); took > promisedNotice {
+		t.Errorf("after %v of this process's own time", took)
+	}
+	must(t, s.Stop())
 }
 
 func TestStopCountsWhatWasNotRouted(t *testing.T) {

@@ -140,6 +140,9 @@ func (n *run) closeSegment() error {
 		n.count.unrouted.Add(n.mon.countRest())
 	}
 	errs = append(errs, n.cons.Close())
+	if !n.opts.resume {
+		n.ring.Rouse() // nobody makes room any more
+	}
 	n.final, _ = n.ring.Stats()
 	if testHookStopped != nil {
 		testHookStopped(n.ring)

@@ -187,6 +187,41 @@ func TestResumableRouterKilled(t *testing.T) {
 	}
 }
 
+// Who waits behind others, and sleeps long, learns with the vigil that there is no router.
+func TestVigilWakesWhoWaits(t *testing.T) {
+	for _, how := range []string{"watched", "asked for"} {
+		t.Run(how, func(t *testing.T) {
+			checkLeaks(t)
+			if how == "asked for" {
+				unwatchable(t)
+			}
+			w := start(t, command(t, "router", filepath.Join(t.TempDir(), "segment"), "resume"))
+			s, other := opened(t, w.line()), opened(t, w.line())
+			for _, size := range []int{10_000, 0} {
+				err := error(nil)
+				for err == nil {
+					err = s.TrySend(make([]byte, size))
+				}
+				wantErr(t, err, ErrFull)
+			}
+			short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+			defer cancel()
+			wantErr(t, s.Send(short, nil), context.DeadlineExceeded) // the next one waits behind it, for all that is known
+			errs := make(chan error)
+			go func() { errs <- s.Drain(context.Background()) }()
+			go func() { errs <- other.Send(context.Background(), nil) }()
+			waiting(t, other, 1)
+			w.kill()
+			killed, passed := time.Now(), ownTime(t)
+			wantErr(t, <-errs, ErrRouterGone)
+			wantErr(t, <-errs, ErrRouterGone)
+			noticed(t, killed, passed)
+			must(t, s.Stop())
+			must(t, other.Stop())
+		})
+	}
+}
+
 // A vigil belongs to the seat, and there is none in the router's process.
 func TestVigilComesAndGoes(t *testing.T) {
 	checkLeaks(t)

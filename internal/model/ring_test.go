@@ -27,7 +27,7 @@ var sharedWords = map[string]string{
 }
 
 // privateWords are atomic words of one process.
-var privateWords = []string{"closed", "producers", "open", "pos", "polled", "freed", "interrupted", "waiting", "awake"}
+var privateWords = []string{"closed", "producers", "open", "pos", "polled", "freed", "interrupted", "waiting", "awake", "orphaned"}
 
 var atomicOps = map[string]string{"Load": "load", "Store": "store", "CompareAndSwap": "cas", "Swap": "swap", "Add": "add"}
 
