@@ -32,6 +32,11 @@ import (
 // set, so whoever takes this flag down raises the episode after that load, and
 // the kernel's compare fails or the wake arrives.
 //
+// Who waits may sleep for long, so news that no consumer lives does not depend
+// on the end of a sleep: whoever is told so by the kernel wakes all (see
+// ConsumerAlive), and who was woken in vain asks before it sleeps again. An
+// attachment that knows has its waiters sleep shortly, until it hears otherwise.
+//
 // The turn keeps a large frame from starving behind small ones: a waiter that
 // was passed over takes the turn word, and while it holds it everybody else
 // leaves a quarter of the ring free (fits in producer.go), enough for any

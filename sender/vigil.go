@@ -13,7 +13,8 @@ import (
 // vigil is how a process with senders learns that its router died, also while it sends into a ring that still
 // has room: one goroutine of a link, from the first Start to the last Stop, which keeps dead of the link. It
 // holds no thread, and where the router's process can be watched it rests until that exits. There is none in
-// the router's own process, which would not be there to learn anything.
+// the router's own process, which would not be there to learn anything. Who sleeps for room learns with it: the
+// ring wakes them when the question is answered with no.
 type vigil struct {
 	quit chan struct{}
 	done chan struct{}
