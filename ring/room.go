@@ -34,7 +34,8 @@ import (
 //
 // Who waits may sleep for long, so news that no consumer lives does not depend
 // on the end of a sleep: whoever is told so by the kernel wakes all (see
-// ConsumerAlive), and who was woken in vain asks before it sleeps again. An
+// ConsumerAlive), and who was woken in vain asks, too. It gives up only after
+// another question, since one consumer may be about to follow another. An
 // attachment that knows has its waiters sleep shortly, until it hears otherwise.
 //
 // The turn keeps a large frame from starving behind small ones: a waiter that
@@ -46,6 +47,8 @@ const (
 	roomSpin      = 64 // looks at head before sleeping
 	patientTries  = 3  // times a small frame is passed over before it takes the turn
 	largeFraction = 16 // frames of at least 1/16 of the ring take it the first time
+
+	doubtNap = int64(20 * time.Millisecond) // between the two questions of who was woken: one consumer may follow another
 
 	admitFew = 1
 	// Time between two wakes where nobody has found the ring full in between:
@@ -160,10 +163,13 @@ func (p *Producer) waitHead(ctx context.Context, try func() error, again bool) e
 			return err
 		}
 	}
+	doubt := false
 	if again && p.woken {
-		if err := p.mustHaveConsumer(); err != nil {
+		alive, err := p.a.ConsumerAlive()
+		if err != nil {
 			return err
 		}
+		doubt = !alive
 	}
 	episode := p.roomEpisode.Load() // before the flag, see above
 	p.roomWaiters.Store(someWait)
@@ -172,7 +178,9 @@ func (p *Producer) waitHead(ctx context.Context, try func() error, again bool) e
 	}
 	p.ring()
 	nap := roomNap
-	if queued && !p.a.orphaned.Load() {
+	if doubt {
+		nap = min(nap, doubtNap)
+	} else if queued && !p.a.orphaned.Load() {
 		nap = queuedNap
 	}
 	return p.napForRoom(ctx, episode, nap)
@@ -200,21 +208,15 @@ func (p *Producer) napForRoom(ctx context.Context, episode uint32, nap int64) er
 	}
 	// Nobody ended the sleep. Is there a consumer, and is the turn held by
 	// the dead?
-	if err := p.mustHaveConsumer(); err != nil {
+	if alive, err := p.a.ConsumerAlive(); err != nil {
 		return err
+	} else if !alive {
+		return ErrNoConsumer
 	}
 	if err := p.a.buryTurn(); err != nil {
 		return err
 	}
 	return ErrFull
-}
-
-func (p *Producer) mustHaveConsumer() error {
-	alive, err := p.a.ConsumerAlive()
-	if err == nil && !alive {
-		err = ErrNoConsumer
-	}
-	return err
 }
 
 // wakeWhenDone wakes the sleepers on w when ctx ends, until stop is called:
