@@ -64,6 +64,12 @@ func Pause(n int) {
 	}
 }
 
+// Yield lets the threads that are waiting for this processor run, those of other processes too. The
+// goroutine does not come back before the kernel gives the thread its turn again: in a fraction of a
+// microsecond if nobody else wants the processor, and after time slices of others if somebody keeps
+// it. Other goroutines of this process are not let run in place of this one; runtime.Gosched does that.
+func Yield() { unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
 // spin caches the answer of CanSpin.
 var spin atomic.Bool
 

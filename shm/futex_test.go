@@ -138,6 +138,7 @@ func TestFutexDoesNotAllocate(t *testing.T) {
 		"now":                   func() { Now() },
 		"can spin":              func() { CanSpin() },
 		"pause":                 func() { Pause(100) },
+		"yield":                 Yield,
 	} {
 		require.Zero(t, testing.AllocsPerRun(100, call), name)
 	}
