@@ -63,6 +63,7 @@ type Consumer struct {
 	resting     resting   // see waiting.go
 	gathering   gathering // see gather.go
 	yielded     int64     // when other goroutines were last let run
+	saved       int64     // by ceding the processor, see cede
 	interrupted atomic.Bool
 	waiting     atomic.Uint64 // odd while in Wait
 	closed      atomic.Bool
@@ -113,7 +114,7 @@ func (r *Ring) Consume(opts ...ConsumerOption) (*Consumer, error) {
 	if err := r.seg.Retain(); err != nil {
 		return nil, errors.Join(err, locks.Close())
 	}
-	c := &Consumer{view: r.view, ring: r, locks: locks, spinBudget: adaptiveWatch, resting: resting{row: restRow}}
+	c := &Consumer{view: r.view, ring: r, locks: locks, spinBudget: adaptiveWatch, resting: resting{row: restRow}, saved: cedeMost}
 	for _, o := range opts {
 		o(c)
 	}

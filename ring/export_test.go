@@ -2,6 +2,7 @@ package ring
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"github.com/shmrouter/shmrouter/shm"
@@ -206,6 +207,15 @@ func (c *Consumer) Rested(n uint64) {
 }
 
 func (c *Consumer) Rests() bool { return c.resting.on }
+
+// NeverCede makes every Wait that finds nothing sleep.
+func (c *Consumer) NeverCede() { c.saved = math.MinInt64 }
+
+// MayCede plays a Wait that has to look: whether it would cede the processor.
+func (c *Consumer) MayCede() bool { return c.mayCede() }
+
+// Ceded plays what came of that.
+func (c *Consumer) Ceded(found bool, took time.Duration) { c.ceded(found, int64(took)) }
 
 // Waits reports whether a Wait is under way that an Interrupt would end.
 func (c *Consumer) Waits() bool { return c.waiting.Load()&1 != 0 }

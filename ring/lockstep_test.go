@@ -87,6 +87,7 @@ func workStepConsume(w *worker) error {
 	if err != nil {
 		return err
 	}
+	c.NeverCede()
 	last, err := strconv.ParseUint(w.args[1], 10, 64)
 	if err != nil {
 		return err
@@ -228,6 +229,7 @@ func workForbidLater(w *worker) error {
 	if err != nil {
 		return err
 	}
+	c.NeverCede()
 	was := w.ring.Barriers()
 	if err := hosttest.Forbid(unix.SYS_MEMBARRIER); err != nil {
 		return err

@@ -54,17 +54,21 @@ func (c *Consumer) wait(ctx context.Context, deadline int64) error {
 		if ready || err != nil {
 			return err
 		}
-		first := began == 0
+		now, first := shm.Now(), began == 0
 		if first {
-			began = shm.Now()
-			end = c.watchUntil(c.gather(began))
+			began = now
+			now = c.gather(began)
+			end = c.watchUntil(now)
 			if deadline != 0 {
 				end = min(end, deadline)
 			}
 		}
-		found, now := c.spin(ctx, end)
+		found, now := c.spin(ctx, now, end)
 		if first {
 			c.watched(found, now-began)
+			if !found {
+				found, now = c.cede(now)
+			}
 		}
 		if found {
 			continue
@@ -78,7 +82,7 @@ func (c *Consumer) wait(ctx context.Context, deadline int64) error {
 			asleep = true
 			c.rests()
 		}
-		if err := c.doze(deadline); err != nil {
+		if err := c.doze(now, deadline); err != nil {
 			return err
 		}
 		c.slept(began)
@@ -103,11 +107,11 @@ func (c *Consumer) look() (bool, error) {
 }
 
 // doze sleeps once: in idle mode where nothing is claimed, in stuck mode where
-// a claim is in front and its owner has to be asked for.
-func (c *Consumer) doze(deadline int64) error {
+// a claim is in front and its owner has to be asked for. now is the time as it
+// was seen last.
+func (c *Consumer) doze(now, deadline int64) error {
 	pos := c.pos.Load()
 	w := c.load(pos)
-	now := shm.Now()
 	mode, until := idle, now+max(idleNap, c.longNap)
 	switch age := w.age(c.tag(pos)); {
 	case age > 0 || age == 0 && !w.is(busy):

@@ -33,8 +33,9 @@ const (
 	// each is seen at once where they come more often than every 5 ms, for a whole
 	// processor, and streams are slower than with Adaptive.
 	LowLatency
-	// Thrift sleeps at once. It spends nothing on watching or gathering, and every
-	// message that finds it asleep costs both sides a call into the kernel.
+	// Thrift sleeps at once, but for letting others have the processor first: who sends
+	// from the same one may do so then. It spends nothing on watching or gathering, and
+	// every message that finds it asleep costs both sides a call into the kernel.
 	Thrift
 )
 
@@ -86,19 +87,19 @@ func (c *Consumer) watchUntil(now int64) int64 {
 	return now + c.spinBudget
 }
 
-// spin watches the front until end. found says that there is a reason to look
-// again; now is the time as it last saw it.
-func (c *Consumer) spin(ctx context.Context, end int64) (found bool, now int64) {
+// spin watches the front from now until end. found says that there is a reason to
+// look again; last is the time as it last saw it.
+func (c *Consumer) spin(ctx context.Context, now, end int64) (found bool, last int64) {
 	pos := c.pos.Load()
 	tag := c.tag(pos)
-	for now = shm.Now(); now < end; now = shm.Now() {
+	for ; now < end; now = shm.Now() {
 		var w header
 		for range 16 {
 			// What counts is that there is something, not that the word has
 			// changed: it may have done so after the last look. A claim in
 			// front is not there yet; it is about to be.
 			w = c.load(pos)
-			if age := w.age(tag); age > 0 || age == 0 && !w.is(busy) || c.interrupted.Load() {
+			if c.stirs(w, tag) {
 				return true, now
 			}
 			shm.Pause(2)
@@ -112,6 +113,53 @@ func (c *Consumer) spin(ctx context.Context, end int64) (found bool, now int64) 
 	}
 	return false, now
 }
+
+// stirs reports whether w, the word in front, is a reason to look.
+func (c *Consumer) stirs(w header, tag uint64) bool {
+	age := w.age(tag)
+	return age > 0 || age == 0 && !w.is(busy) || c.interrupted.Load()
+}
+
+// cede is what is done instead of watching by those who do not watch: they let the
+// others that want this processor run once, since the next sender may be among them. A
+// message that is there then has cost neither a sleep nor a wake. Where none is, time
+// was lost, and where somebody else keeps the processor busy it was a time slice or
+// more. So there is an account of what was saved and lost, in nanoseconds, with an
+// allowance for each Wait. A single loss counts as cedeLong at most: before a first
+// message everybody waits for long.
+func (c *Consumer) cede(now int64) (found bool, last int64) {
+	if !c.mayCede() {
+		return false, now
+	}
+	shm.Yield()
+	last = shm.Now()
+	pos := c.pos.Load()
+	found = c.stirs(c.load(pos), c.tag(pos))
+	c.ceded(found, last-now)
+	c.yield(last)
+	return found, last
+}
+
+// mayCede is asked once for each Wait that has to.
+func (c *Consumer) mayCede() bool {
+	c.saved = min(c.saved+cedeAllow, cedeMost)
+	return c.saved >= 0 && (c.how == Thrift || !shm.CanSpin())
+}
+
+func (c *Consumer) ceded(found bool, took int64) {
+	if found && took < cedeLong {
+		c.saved += cedeSaves
+	} else {
+		c.saved -= min(took, cedeLong)
+	}
+}
+
+const (
+	cedeSaves = 500 // about what a sleep and a wake cost more
+	cedeAllow = 1
+	cedeLong  = int64(50 * time.Microsecond)
+	cedeMost  = int64(time.Millisecond) // that a consumer begins with, too
+)
 
 // yield lets other goroutines run now and then. A consumer about to sleep does so
 // as well, for another reason: to the runtime a goroutine that goes from one system

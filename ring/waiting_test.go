@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -203,6 +204,71 @@ func TestRests(t *testing.T) {
 				c.Watched(late)
 			}
 			assert.False(t, c.Rests())
+		}
+	})
+}
+
+// A consumer cedes the processor while that brings messages soon, hardly ever where it does not,
+// and never where it watches.
+func TestCedes(t *testing.T) {
+	consume := func(how ring.Waiting) *ring.Consumer {
+		return ringtest.Consume(t, ringtest.New(t, shm.Heap, ringtest.Tiny), ring.WithWaiting(how))
+	}
+	// until plays Waits up to the next one that cedes, and returns how many did not.
+	until := func(c *ring.Consumer) (n int) {
+		for ; !c.MayCede(); n++ {
+			require.Less(t, n, 1_000_000, "it never cedes again")
+		}
+		return n
+	}
+	const quick, slice = 300 * time.Nanosecond, 4 * time.Millisecond
+	t.Run("answers", func(t *testing.T) {
+		c := consume(ring.Thrift)
+		for range 10_000 {
+			for range 50 { // and now and then somebody else is let run
+				require.True(t, c.MayCede())
+				c.Ceded(true, quick)
+			}
+			require.True(t, c.MayCede())
+			c.Ceded(true, 20*quick)
+		}
+	})
+	t.Run("alone", func(t *testing.T) {
+		c := consume(ring.Thrift)
+		ceded := 0
+		for range 1_000_000 {
+			if c.MayCede() {
+				ceded++
+				c.Ceded(false, quick)
+			}
+		}
+		require.LessOrEqual(t, ceded, 10_000, "the allowance, and what it began with")
+		require.LessOrEqual(t, until(c), int(quick), "it would notice another sender soon")
+	})
+	for _, found := range []bool{false, true} {
+		t.Run("processor kept, found="+strconv.FormatBool(found), func(t *testing.T) {
+			c := consume(ring.Thrift)
+			first := 0
+			for ; c.MayCede(); first++ {
+				require.Less(t, first, 100)
+				c.Ceded(found, slice)
+			}
+			require.Greater(t, first, 10, "a few waits for a start are no sign")
+			for range 5 {
+				until(c)
+				c.Ceded(found, slice)
+				require.InDelta(t, 50_000, until(c), 1)
+				for range 4 { // others between may have been soon
+					require.True(t, c.MayCede())
+					c.Ceded(true, quick)
+				}
+				c.Ceded(found, slice)
+			}
+		})
+	}
+	t.Run("who watches", func(t *testing.T) {
+		for _, how := range []ring.Waiting{ring.Adaptive, ring.LowLatency} {
+			assert.Equal(t, !shm.CanSpin(), consume(how).MayCede())
 		}
 	})
 }
