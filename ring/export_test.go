@@ -211,6 +211,20 @@ func (c *Consumer) Rests() bool { return c.resting.on }
 // NeverCede makes every Wait that finds nothing sleep.
 func (c *Consumer) NeverCede() { c.saved = math.MinInt64 }
 
+// SetCedeLong changes how late a message may come that ceding is worth; the result restores it.
+func SetCedeLong(d time.Duration) (restore func()) {
+	before := cedeLong
+	cedeLong = int64(d)
+	return func() { cedeLong = before }
+}
+
+// CedesGain runs f with an empty account, and reports whether ceding gained something.
+func (c *Consumer) CedesGain(f func()) bool {
+	c.saved = 0
+	f()
+	return c.saved >= cedeSaves
+}
+
 // MayCede plays a Wait that has to look: whether it would cede the processor.
 func (c *Consumer) MayCede() bool { return c.mayCede() }
 

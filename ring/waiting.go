@@ -157,9 +157,11 @@ func (c *Consumer) ceded(found bool, took int64) {
 const (
 	cedeSaves = 500 // about what a sleep and a wake cost more
 	cedeAllow = 1
-	cedeLong  = int64(50 * time.Microsecond)
 	cedeMost  = int64(time.Millisecond) // that a consumer begins with, too
 )
+
+// Tests raise it, so that it does not matter who else runs.
+var cedeLong = int64(50 * time.Microsecond)
 
 // yield lets other goroutines run now and then. A consumer about to sleep does so
 // as well, for another reason: to the runtime a goroutine that goes from one system
