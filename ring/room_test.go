@@ -98,35 +98,67 @@ func sleepers(t *testing.T, pid int) (n int) {
 }
 
 // First come, first served: each frame that waits finds room as soon as those
-// before it have found theirs, and none earlier.
-func TestRoomIsGivenInOrder(t *testing.T) {
+// before it have found theirs, and none earlier. Waiters are processes: in this
+// one the runtime sends signals, and who is woken by one queues anew.
+func TestProcessRoomIsGivenInOrder(t *testing.T) {
 	withoutTimeLimits(t)
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
-	a, c := ringtest.Attach(t, r), ringtest.Consume(t, r)
+	p, c := ringtest.Producer(t, r), ringtest.Consume(t, r)
 	ctx := ringtest.Context(t)
-	p := a.NewProducer()
 	for range 8 {
 		require.NoError(t, p.TrySend(make([]byte, r.MaxFrame()), 0))
 	}
-	const waiters = 6
-	sent := make(chan int, waiters)
-	for i := range waiters {
-		q := a.NewProducer()
-		go func() {
-			assert.NoError(t, q.Send(ctx, make([]byte, r.MaxFrame()), 1))
-			sent <- i
-		}()
-		ringtest.Until(t, "it waits", func() bool { return sleepers(t, os.Getpid()) == i+1 })
+	var waiters []*child
+	for i := range 6 {
+		w := start(t, r, "queue", strconv.Itoa(i+1))
+		ringtest.Until(t, "it waits", func() bool { return sleepers(t, w.cmd.Process.Pid) == 1 })
+		waiters = append(waiters, w)
 	}
-	require.Len(t, ringtest.Poll(t, c, 1), 1) // an eighth is not enough
-	for i := range waiters {
+	var got []uint64
+	take := func(limit int) {
+		_, err := c.Poll(limit, func(f ring.Frame) ring.Action {
+			got = append(got, f.Meta)
+			return ring.Continue
+		})
+		require.NoError(t, err)
+	}
+	take(1) // an eighth is not enough
+	for i, w := range waiters {
 		before := r.RoomEpisode()
-		require.Len(t, ringtest.Poll(t, c, 1), 1)
+		take(1)
 		for r.RoomEpisode() == before {
 			require.NoError(t, ctx.Err())
-			require.Empty(t, ringtest.Poll(t, c, 0)) // looks after the waiters, and consumes nothing
+			take(0) // looks after the waiters, and consumes nothing
 		}
-		require.Equal(t, i, <-sent)
+		select {
+		case _, more := <-w.lines:
+			require.False(t, more)
+		case <-ctx.Done():
+			require.FailNow(t, "not woken", "%d", i)
+		}
+	}
+	take(100)
+	require.Equal(t, []uint64{0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6}, got)
+}
+
+// A signal that ends the sleep of one who waits for room is no reason to take the
+// turn, which would shut out those who were woken.
+func TestSignalsTakeNoTurn(t *testing.T) {
+	withoutTimeLimits(t)
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	fill(t, ringtest.Producer(t, r))
+	c := ringtest.Consume(t, r)
+	w := start(t, r, "queue", "1")
+	ringtest.Until(t, "it waits", func() bool { return sleepers(t, w.cmd.Process.Pid) == 1 })
+	flag := r.RoomWaiters()
+	for range 100 {
+		require.NoError(t, w.cmd.Process.Signal(syscall.SIGURG))
+		require.Zero(t, r.TurnAt())
+	}
+	require.Equal(t, flag, r.RoomWaiters())
+	for meta := uint64(0); meta != 1; {
+		_, err := c.Poll(1, func(f ring.Frame) ring.Action { meta = f.Meta; return ring.Continue })
+		require.NoError(t, err)
 	}
 }
 
@@ -238,7 +270,8 @@ func TestQueueWithoutAConsumer(t *testing.T) {
 }
 
 // workQueue waits for room. With "die" it is killed when it is woken, before it
-// does anything; otherwise it sends a message of meta 9.
+// does anything; with "live" it sends a message of meta 9, with a number one as
+// large as can be, of that meta.
 func workQueue(w *worker) error {
 	ring.SetNaps(time.Hour)
 	a, err := w.ring.Attach()
@@ -246,8 +279,11 @@ func workQueue(w *worker) error {
 		return err
 	}
 	p := a.NewProducer()
-	if w.args[0] != "die" {
+	if w.args[0] == "live" {
 		return p.Send(context.Background(), nil, 9)
+	}
+	if meta, err := strconv.ParseUint(w.args[0], 10, 8); err == nil {
+		return p.Send(context.Background(), make([]byte, w.ring.MaxFrame()), meta)
 	}
 	head := w.ring.Head()
 	return p.AwaitRoom(context.Background(), 0, func() error {
