@@ -195,12 +195,7 @@ func (p *Producer) napForRoom(ctx context.Context, episode uint32, nap int64) er
 		return err
 	}
 	stop := wakeWhenDone(ctx, p.roomEpisode)
-	until := shm.Now() + nap
-	err := shm.FutexWait(p.roomEpisode, episode, until)
-	// Whom a signal has waked was not passed over, and takes no turn.
-	for err == nil && p.roomEpisode.Load() == episode && ctx.Err() == nil {
-		err = shm.FutexWait(p.roomEpisode, episode, until)
-	}
+	err := shm.FutexWait(p.roomEpisode, episode, shm.Now()+nap)
 	p.woken = err == nil
 	stop()
 	switch {

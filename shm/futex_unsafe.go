@@ -21,34 +21,38 @@ const (
 // errFutexFault is made beforehand, as FutexWait does not allocate.
 var errFutexFault = fmt.Errorf("shm: futex wait: %w", ErrFault)
 
-// FutexWait sleeps while *w is seen, until FutexWake on the same word, a signal, or the deadline:
-// nanoseconds of Now, 0 for none. The kernel compares *w with seen after it has queued the caller,
-// so a wake between the caller's look and its sleep is not lost.
+// FutexWait sleeps while *w is seen, until FutexWake on the same word, or the deadline: nanoseconds
+// of Now, 0 for none. The kernel compares *w with seen after it has queued the caller, so a wake
+// between the caller's look and its sleep is not lost. A signal does not end it, and the runtime
+// sends those, but costs it its place in the queue.
 //
-// A nil error means nothing but "look again": woken, the value was another, or a signal arrived,
-// and the runtime sends those. ErrDeadline says that the deadline has passed, and is returned only
-// while *w is seen. Because the deadline is absolute, a loop around this ends in time however often
-// it is interrupted. ErrFault says that the word's memory is gone.
+// A nil error means nothing but "look again": woken, or the value was another. ErrDeadline says that
+// the deadline has passed, and is returned only while *w is seen. ErrFault says that the word's
+// memory is gone.
 //
 // It takes up one thread while it sleeps, but lets other goroutines run, and does not allocate.
 func FutexWait(w *atomic.Uint32, seen uint32, deadline int64) error {
-	var errno unix.Errno
-	if deadline == 0 {
-		_, _, errno = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w)), futexWaitBitset, uintptr(seen), 0, 0, matchAny)
-	} else {
-		until := unix.NsecToTimespec(max(deadline, 1)) // the kernel takes no negative time
-		_, _, errno = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w)), futexWaitBitset, uintptr(seen),
-			uintptr(unsafe.Pointer(&until)), 0, matchAny)
+	for {
+		var errno unix.Errno
+		if deadline == 0 {
+			_, _, errno = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w)), futexWaitBitset, uintptr(seen), 0, 0, matchAny)
+		} else {
+			until := unix.NsecToTimespec(max(deadline, 1)) // the kernel takes no negative time
+			_, _, errno = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w)), futexWaitBitset, uintptr(seen),
+				uintptr(unsafe.Pointer(&until)), 0, matchAny)
+		}
+		switch errno {
+		case unix.EINTR:
+			continue
+		case 0, unix.EAGAIN:
+			return nil
+		case unix.ETIMEDOUT:
+			return ErrDeadline
+		case unix.EFAULT:
+			return errFutexFault
+		}
+		return os.NewSyscallError("futex", errno)
 	}
-	switch errno {
-	case 0, unix.EAGAIN, unix.EINTR:
-		return nil
-	case unix.ETIMEDOUT:
-		return ErrDeadline
-	case unix.EFAULT:
-		return errFutexFault
-	}
-	return os.NewSyscallError("futex", errno)
 }
 
 // FutexWake wakes at most n of those who wait on w, and returns how many, 0 also if w's memory is
