@@ -26,7 +26,8 @@ type Producer struct {
 
 	unfenced uint64 // the fence word with which a send may commit at once
 
-	woken bool // out of the last sleep for room, before its time
+	woken      bool // out of the last sleep for room, before its time
+	behindTurn bool // another had the turn when room was last looked for
 
 	records, bytes uint64 // counted here, published by publish
 
@@ -275,7 +276,8 @@ func (p *Producer) barred(pos uint64, w header, what string) error {
 // less than the truth.
 func (p *Producer) fits(pos, g uint64) bool {
 	limit := p.size
-	if t := p.turn.Load(); t != 0 && t != p.id {
+	t := p.turn.Load()
+	if p.behindTurn = t != 0 && t != p.id; p.behindTurn {
 		limit -= p.size / 4
 	}
 	return int64(pos+g-p.seen) <= int64(limit)

@@ -180,8 +180,8 @@ func (p *Producer) waitHead(ctx context.Context, try func() error, again bool) e
 	nap := roomNap
 	if doubt {
 		nap = min(nap, doubtNap)
-	} else if queued && !p.a.orphaned.Load() {
-		nap = queuedNap
+	} else if queued && !p.behindTurn && !p.a.orphaned.Load() {
+		nap = queuedNap // whoever has the turn may have died with it, and who sleeps long buries it late
 	}
 	return p.napForRoom(ctx, episode, nap)
 }
