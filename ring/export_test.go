@@ -62,6 +62,7 @@ func (r *Ring) SetRoomWaiters(n uint32)  { r.roomWaiters.Store(n) }
 func (r *Ring) RoomWaiters() uint32      { return r.roomWaiters.Load() }
 func (r *Ring) RoomEpisode() uint32      { return r.roomEpisode.Load() }
 func (r *Ring) SleepMode() int           { return int(sleepWord(r.sleep.Load()).mode()) }
+func (r *Ring) SleepEpisode() uint64     { return sleepWord(r.sleep.Load()).episode() }
 
 // StartAt puts a fresh ring at a position as if it had come there by records
 // of one granule: each word carries the tag of the last lap that passed it.

@@ -93,7 +93,7 @@ func TestWatchingEnds(t *testing.T) {
 	if !shm.CanSpin() {
 		t.Skip("nobody watches on one processor")
 	}
-	withoutTimeLimits(t)
+	t.Cleanup(ring.SetNaps(time.Hour))
 	t.Cleanup(ring.SetLatencyWatch(time.Hour))
 	for name, test := range map[string]struct {
 		act  func(r *ring.Ring, p *ring.Producer, c *ring.Consumer, cancel func())

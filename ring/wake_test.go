@@ -18,11 +18,13 @@ import (
 func withoutTimeLimits(t *testing.T) {
 	t.Helper()
 	t.Cleanup(ring.SetNaps(time.Hour))
+	t.Cleanup(ring.SetFirstAsk(time.Hour))
 }
 
 // asleep starts a consumer that waits, and returns when it sleeps in the mode
 // (1: nothing there, 2: behind a claim). What Wait returned comes through the
-// channel.
+// channel. Without time limits only: on one processor the test may run only in
+// between short sleeps.
 func asleep(t *testing.T, r *ring.Ring, c *ring.Consumer, mode int) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
@@ -89,6 +91,7 @@ func claimAnd(t *testing.T, p *ring.Producer, end func(ring.Claim)) {
 // Behind a claim the consumer is woken by its end, however it ends, and by the
 // commit of another one behind it only afterwards.
 func TestWakeBehindClaim(t *testing.T) {
+	withoutTimeLimits(t)
 	for _, abort := range []bool{false, true} {
 		r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
 		a := ringtest.Attach(t, r)
@@ -114,6 +117,7 @@ func TestWakeBehindClaim(t *testing.T) {
 
 // A sweep wakes the consumer that sleeps behind the dead holder's claim.
 func TestSweepWakes(t *testing.T) {
+	withoutTimeLimits(t)
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
 	p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
 	claim, err := p.TryClaim(10, 0)
