@@ -115,17 +115,17 @@ func (d *diary) work(serial uint32, seed uint64, s *sender.Sender, open func() (
 
 // sendOne sends a message, or a batch of them, one way or another.
 func (d *diary) sendOne(s *sender.Sender, serial uint32, random *rand.Rand) error {
-	letters := make([][]byte, 1)
+	letters, lengths := make([][]byte, 1), 7
 	way := random.IntN(16)
 	if way == 0 {
-		letters = make([][]byte, 2+random.IntN(4))
+		letters, lengths = make([][]byte, 2+random.IntN(4)), 6 // the longest batch fits a frame
 	}
 	first := d.used.Load() + 1
 	for i := range letters {
 		number := first + uint64(i)
 		d.used.Store(number)
 		d.fate[number].Store(fateIntent)
-		letters[i] = makeLetter(random.IntN(1<<(5+random.IntN(7))), serial, number)
+		letters[i] = makeLetter(random.IntN(1<<(5+random.IntN(lengths))), serial, number)
 	}
 	fate := uint32(fateAcked)
 	var err error
