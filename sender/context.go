@@ -12,8 +12,8 @@ import (
 )
 
 // aliveEvery is how often the kernel is asked whether the router is alive, by the vigil where it cannot do
-// better, and by a watcher where there is no vigil. It may take that long to notice a death.
-const aliveEvery = int64(200 * time.Millisecond)
+// better, and by a watcher where there is no vigil. It may take that long to notice a death. Tests replace it.
+var aliveEvery = int64(200 * time.Millisecond)
 
 // Context returns a context that ends when there is no use in sending any more; it is the same one every
 // time. context.Cause says why: ErrCancelled, ErrPipeClosed, ErrRouterGone, or, after this Sender's own Stop,

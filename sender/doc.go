@@ -5,17 +5,16 @@
 // travel once: by [Sender.HandOver] into an exec.Cmd, whose process gets it back from [FromEnv]; or by
 // [Sender.Token], where the router has a path, to an unrelated process, which calls [Open].
 //
-//	s, err := sender.FromEnv()
-//	...
-//	if err := s.Start(); err != nil {
-//		...
-//	}
-//	defer s.Stop()
-//	for s.Context().Err() == nil {
-//		if err := s.Send(ctx, message); err != nil {
-//			...
+// A worker's main function is [Main], which takes the sender, starts it, and stops it behind the last message:
+//
+//	err := sender.Main(func(ctx context.Context, s *sender.Sender) error {
+//		for ctx.Err() == nil {
+//			if err := s.Send(ctx, message); err != nil {
+//				return err
+//			}
 //		}
-//	}
+//		return nil
+//	})
 //
 // # What a send promises
 //

@@ -54,6 +54,9 @@ var (
 	// also afterwards.
 	ErrRouterGone = errors.New("sender: router is gone")
 
+	// ErrSignal is in the cause of Main's context after SIGTERM or SIGINT, whose name follows.
+	ErrSignal = errors.New("sender: a signal asks this process to end")
+
 	// ErrFull is ring.ErrFull: there is no room now.
 	ErrFull = ring.ErrFull
 

@@ -97,8 +97,8 @@ func withFile(files []*os.File, f *os.File, t *wire.Token) []*os.File {
 func withToken(env []string, t wire.Token) ([]string, error) {
 	if env == nil {
 		for _, v := range os.Environ() {
-			if !strings.HasPrefix(v, EnvName+"=") { // ours, where we are a worker: not for others
-				env = append(env, v)
+			if !strings.HasPrefix(v, EnvName+"=") && !strings.HasPrefix(v, wire.EnvLifeline+"=") {
+				env = append(env, v) // but not what is ours, where we are a worker
 			}
 		}
 	}
@@ -176,7 +176,7 @@ func fromEnv(most int) ([]*Sender, error) {
 			ErrNoHandover, EnvName)
 	case text == "":
 		return nil, fmt.Errorf("%w: the environment variable %s is not set, so start this program by a router's "+
-			"Launch, or by an exec.Cmd prepared with HandOver, and not by hand", ErrNoHandover, EnvName)
+			"Launch, by a router.Command, or by an exec.Cmd prepared with HandOver, and not by hand", ErrNoHandover, EnvName)
 	}
 	tokens, err := wire.ParseTokens(text)
 	if err == nil && len(tokens) > most {
@@ -192,6 +192,7 @@ func fromEnv(most int) ([]*Sender, error) {
 	if !isScarcity(err) {
 		taken.once = true
 		os.Unsetenv(EnvName)
+		takeLifeline()
 	}
 	if err != nil {
 		return nil, during("environment variable "+EnvName, err)

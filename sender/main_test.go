@@ -37,6 +37,9 @@ var (
 		"scarce":  scarceRole,
 		"open":    openRole,
 		"vandal":  vandalRole,
+
+		"main":     mainRole,
+		"lifeline": lifelineRole,
 	}
 	rolesUsed sync.Map
 )

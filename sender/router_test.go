@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
@@ -305,6 +308,9 @@ var warmUp = sync.OnceFunc(func() {
 		r.Close()
 		w.Close()
 	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM)
+	signal.Stop(signals)
 	runtime.AddCleanup(new([32]byte), func(int) {}, 0) // starts the goroutines for them
 	runtime.GC()
 	runtime.GC()

@@ -12,9 +12,9 @@ import (
 
 // vigil is how a process with senders learns that its router died, also while it sends into a ring that still
 // has room: one goroutine of a link, from the first Start to the last Stop, which keeps dead of the link. It
-// holds no thread, and where the router's process can be watched it rests until that exits. There is none in
-// the router's own process, which would not be there to learn anything. Who sleeps for room learns with it: the
-// ring wakes them when the question is answered with no.
+// holds no thread, and where the router's process can be watched it rests until that exits; the end of a lifeline
+// has it ask at once. There is none in the router's own process, which would not be there to learn anything. Who
+// sleeps for room learns with it: the ring wakes them when the question is answered with no.
 type vigil struct {
 	quit chan struct{}
 	done chan struct{}
@@ -91,6 +91,7 @@ func (v *vigil) run(l *link, att *ring.Attachment) {
 	var watched consumer // the last one
 	armed := false       // watched has not died
 	doubts := 0
+	cut := lifelineCut()
 	for {
 		if !armed {
 			// Before the question: who dies after that is told of.
@@ -115,17 +116,19 @@ func (v *vigil) run(l *link, att *ring.Attachment) {
 		}
 		wait := aliveEvery
 		switch {
-		case armed && !dead && err == nil:
-			wait = aliveNet
 		case doubts > 0:
 			doubts--
 			wait = doubtEvery
+		case armed && !dead && err == nil:
+			wait = aliveNet
 		}
 		select {
 		case <-v.quit:
 			return
 		case <-died:
 			armed, doubts = false, doubtLooks
+		case <-cut:
+			cut, doubts = nil, doubtLooks
 		case <-time.After(time.Duration(wait)):
 		}
 	}
