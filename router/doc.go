@@ -5,7 +5,10 @@
 //	sender.Send ─▶ ring in shared memory ─▶ monitor ─▶ inbox ─▶ event loop ─▶ Receiver
 //	               (claim, fill, commit)    (copies)   (ping)   (turn, route) (handler, Recv)
 //
-// Pipe makes a pair of a Sender, which travels to a worker (Launch, HandOver, or
+// Command starts a worker with its pipes, and looks after it: its output goes to the
+// log, it is started again if wanted, stopped in order, and does not outlive this
+// process. Its main function is sender.Main. For other ways to start processes, Pipe
+// makes a pair of a Sender, which travels to a worker (Launch, HandOver, or
 // its token), and a Receiver, which stays. A worker may be killed at any
 // instruction: what its Send had returned from is delivered, nothing torn is, no
 // other worker waits for it longer than milliseconds, and its receivers are told
@@ -42,6 +45,7 @@
 // everybody as long as it is stopped: its space is never taken on a timeout
 // (WithStallHook). A launched worker that exits without having attached a pipe ends
 // it, even if it left the sender to a child. A handler that waits for something
-// that only a later message brings waits for ever, as does Recv on the loop. Workers
-// outlive a killed main process until they look at Sender.Context or wait for room.
+// that only a later message brings waits for ever, as does Recv on the loop. Workers that no
+// Command started outlive a killed main process until they look at Sender.Context or wait
+// for room.
 package router

@@ -131,7 +131,7 @@ func (l *liveness) exitedWith(m *monitor, rcv *Receiver, x *exitReport) {
 	case wire.PipeOpen:
 		// It never attached, and nobody can any more.
 		if m.n.dir.Abandon(rcv.index, w) {
-			l.end(m, lateEnd{rcv: rcv, peer: &PeerError{Slot: -1, PID: x.pid, State: x.state}})
+			l.end(m, lateEnd{rcv: rcv, peer: &PeerError{Slot: -1, PID: x.pid, State: x.state, Err: x.err}})
 			return
 		}
 		fallthrough // a child of it just did

@@ -56,6 +56,8 @@ var (
 	// ErrBroken ends every pipe when the segment is damaged beyond what can be
 	// stepped over. It matches ring.ErrCorrupt.
 	ErrBroken = fmt.Errorf("router: segment is damaged beyond repair: %w", ring.ErrCorrupt)
+	// ErrGaveUp is returned by Worker.Wait when a restart policy has come to its limit.
+	ErrGaveUp = errors.New("router: worker is not started again")
 	// ErrNotResumable is returned by Start when the segment at the path was not
 	// made by a router with WithResume.
 	ErrNotResumable = errors.New("router: segment was not made to be resumed")
@@ -74,10 +76,15 @@ type PeerError struct {
 	// State is how it exited, where the router launched it or was told in time
 	// (ReportExit); otherwise nil.
 	State *os.ProcessState
+	// Err is why a Command could not start it again, otherwise nil.
+	Err error
 }
 
 // Error says what is known about the death.
 func (e *PeerError) Error() string {
+	if e.Err != nil {
+		return "router: sender's process was not started: " + e.Err.Error()
+	}
 	text := "router: sender's process"
 	if e.PID != 0 {
 		text += fmt.Sprintf(" %d", e.PID)
@@ -90,6 +97,9 @@ func (e *PeerError) Error() string {
 	}
 	return text + " died without stopping its sender"
 }
+
+// Unwrap returns Err.
+func (e *PeerError) Unwrap() error { return e.Err }
 
 // Is makes errors.Is(err, ErrPeerDied) true.
 func (e *PeerError) Is(target error) bool { return target == ErrPeerDied }

@@ -2,10 +2,11 @@ package router_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,28 +14,27 @@ import (
 	"github.com/shmrouter/shmrouter/sender"
 )
 
-// The program is its own worker: started with an argument, it sends.
+// The program is its own worker, unless it is that of a test.
 func init() {
-	if len(os.Args) == 2 && os.Args[1] == "example-worker" {
-		work()
+	if sender.Launched() && os.Getenv("ROUTER_TEST_ROLE") == "" {
+		if err := sender.Main(work); err != nil {
+			log.Fatal(err) // with its status, the receiver is told
+		}
 		os.Exit(0)
 	}
 }
 
-func work() {
-	s, err := sender.FromEnv()
-	if err != nil {
-		log.Fatal(err) // says what is missing, if it was started by hand
-	}
-	if err := s.Start(); err != nil {
-		log.Fatal(err)
-	}
-	defer s.Stop()
+// work sends three messages. With an argument its process dies behind the second.
+func work(ctx context.Context, s *sender.Sender) error {
 	for i := range 3 {
-		if err := s.Send(s.Context(), fmt.Appendf(nil, "%d squared is %d", i, i*i)); err != nil {
-			return // the receiver is not interested any more
+		if i == 2 && len(os.Args) > 1 {
+			os.Exit(3)
+		}
+		if err := s.Send(ctx, fmt.Appendf(nil, "%d squared is %d", i, i*i)); err != nil {
+			return err // the receiver is not interested any more
 		}
 	}
+	return nil
 }
 
 // A worker process sends, the main process receives.
@@ -48,16 +48,11 @@ func Example() {
 	}
 	defer r.Stop()
 
-	s, rcv, err := r.Pipe()
+	worker, err := router.Command{}.Start(r) // this program, once more
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer rcv.Close()
-	worker, err := r.Launch(exec.Command(os.Args[0], "example-worker"), s)
-	if err != nil {
-		log.Fatal(err)
-	}
-	for msg, err := range rcv.Messages(context.Background()) {
+	for msg, err := range worker.Receivers()[0].Messages(context.Background()) {
 		if err != nil {
 			log.Fatal(err) // a *router.PeerError if the worker was killed
 		}
@@ -69,6 +64,48 @@ func Example() {
 	// 1 squared is 1
 	// 2 squared is 4
 	// worker: <nil>
+}
+
+// A worker that fails is started again, and given up when that does not help.
+func ExampleCommand() {
+	r, err := router.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := r.Start(); err != nil {
+		log.Fatal(err)
+	}
+	defer r.Stop()
+
+	told := make(chan struct{}, 2)
+	worker, err := router.Command{
+		Args: []string{"fail"},
+		Receive: func(life int, receivers []*router.Receiver) {
+			receivers[0].Handle(
+				func(m router.Message) { fmt.Printf("life %d: %s\n", life, m.Data) },
+				func(err error) {
+					if peer, died := errors.AsType[*router.PeerError](err); died {
+						fmt.Printf("life %d: %v\n", life, peer.State)
+					}
+					told <- struct{}{}
+				})
+		},
+		Restart: router.Restart{When: router.RestartOnFailure, Delay: time.Millisecond, Limit: 1},
+	}.Start(r)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(errors.Is(worker.Wait(), router.ErrGaveUp))
+	<-told // everything that came was handled
+	<-told
+	// Unordered output:
+	// life 1: 0 squared is 0
+	// life 1: 1 squared is 1
+	// life 1: exit status 3
+	// life 2: 0 squared is 0
+	// life 2: 1 squared is 1
+	// life 2: exit status 3
+	// true
 }
 
 // A foreign event loop, here a bare poll(2), delivers: it waits for the

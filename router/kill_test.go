@@ -171,7 +171,7 @@ func TestLaunchFails(t *testing.T) {
 	must(t, rcv.Close())
 	s, rcv = pipe(t, r)
 	p := launch(t, r, s)
-	wantIs(t, "Launch again", second(0, 0, r.HandOver(p.w.cmd)), ErrStarted)
+	wantIs(t, "Launch again", second(0, 0, r.HandOver(p.w.current().cmd)), ErrStarted)
 	must(t, rcv.Close())
 }
 

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"time"
+	"path/filepath"
 
 	"github.com/shmrouter/shmrouter/sender"
 )
@@ -19,6 +19,7 @@ type owner struct {
 type exitReport struct {
 	pid   int
 	state *os.ProcessState
+	err   error // why there was no process
 	pipes []*Receiver
 }
 
@@ -32,15 +33,15 @@ type exitReport struct {
 // Errors: ErrNotRunning, ErrForeign, ErrStarted, and those of sender.HandOver. If
 // one of several senders is refused, those before it are handed over.
 func (r *Router) HandOver(cmd *exec.Cmd, senders ...*sender.Sender) error {
-	_, err := r.handOver(&owner{cmd: cmd}, senders)
+	n, err := r.running()
+	if err != nil {
+		return err
+	}
+	_, err = n.handOver(&owner{cmd: cmd}, senders)
 	return err
 }
 
-func (r *Router) handOver(o *owner, senders []*sender.Sender) ([]*Receiver, error) {
-	n, err := r.running()
-	if err != nil {
-		return nil, err
-	}
+func (n *run) handOver(o *owner, senders []*sender.Sender) ([]*Receiver, error) {
 	if o.cmd.Process != nil {
 		return nil, ErrStarted
 	}
@@ -66,83 +67,42 @@ func (r *Router) handOver(o *owner, senders []*sender.Sender) ([]*Receiver, erro
 	return pipes, nil
 }
 
-// outputPatience is how long an exited worker's output may stay open. It is much
-// less than the end of a pipe waits for the exit's report.
-const outputPatience = time.Second / 2
-
-// Worker is a process that the router launched.
-type Worker struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // before done is closed, the waiting goroutine's
-}
-
 // Launch hands senders over to cmd, starts it, and waits for it in a goroutine:
 // the pipes that it leaves unfinished end with its exit status, also if it never
-// attached. cmd is the router's then: it may be read and its process signalled,
-// but cmd.Wait is called here (see Worker.Wait), which closes what cmd.StdoutPipe
-// and StderrPipe returned: set Stdout and Stderr instead. As os/exec has it, what
-// the worker writes to a Stdout or Stderr that is nil is lost, its panics too. If
-// one is not an *os.File, a child of the worker may hold it open: the exit is
-// reported, and the rest of the output lost, cmd.WaitDelay after it, which becomes
-// half a second if it is 0. The process is not killed by Stop. Files that an earlier HandOver added are left to whoever called that.
+// attached. The worker's contexts end when this process dies. cmd is the router's
+// then: it may be read and its process signalled, but cmd.Wait is called here (see
+// Worker.Wait), which closes what cmd.StdoutPipe and StderrPipe returned: set Stdout
+// and Stderr instead. As os/exec has it, what the worker writes to a Stdout or Stderr
+// that is nil is lost, its panics too. If one is not an *os.File, a child of the worker
+// may hold it open: the exit is reported, and the rest of the output lost,
+// cmd.WaitDelay after it, which becomes half a second if it is 0. A
+// SysProcAttr.Pdeathsig means this process, not a thread of it (see Command.Start, also
+// for what that costs). Files that an earlier HandOver added are left to whoever called
+// that.
+//
+// It is the plain way: the process is not killed by Router.Stop, nor with this process,
+// its output is the caller's affair, and so are its pipes. Command does all that.
 //
 // Errors: those of HandOver and of cmd.Start. The pipes stay open then, without a
 // sender that could be started: close them.
 func (r *Router) Launch(cmd *exec.Cmd, senders ...*sender.Sender) (*Worker, error) {
-	o := &owner{cmd: cmd, launched: true}
-	before := len(cmd.ExtraFiles)
-	pipes, err := r.handOver(o, senders)
-	if err == nil {
-		if cmd.WaitDelay == 0 {
-			cmd.WaitDelay = outputPatience
-		}
-		err = cmd.Start()
-	}
-	for _, f := range cmd.ExtraFiles[before:] {
-		f.Close() // ours: the child has its own
-	}
+	n, err := r.running()
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{cmd: cmd, done: make(chan struct{})}
-	n := r.cur.Load()
-	if len(pipes) > 0 {
-		n = pipes[0].run
+	l, err := n.beginProcess(cmd, senders, nil)
+	if err != nil {
+		return nil, err
 	}
+	n.log.Debug("launched worker", "pid", cmd.Process.Pid, "pipes", len(senders))
+	w := newWorker(n, filepath.Base(cmd.Path), n.log, DefaultGrace, l)
 	go func() {
-		w.err = cmd.Wait()
-		// First the monitor: whoever waits may go on to what it should have heard before, such as the end
-		// of a child that has the pipes.
-		n.mon.post(event{exit: &exitReport{cmd.Process.Pid, cmd.ProcessState, pipes}})
+		w.accompany(l)
+		w.err = l.err
 		close(w.done)
 	}()
-	n.log.Debug("launched worker", "pid", cmd.Process.Pid, "pipes", len(pipes))
 	return w, nil
 }
-
-// PID returns the worker's process number.
-func (w *Worker) PID() int { return w.cmd.Process.Pid }
-
-// Done is closed when the process has exited and its output was copied.
-func (w *Worker) Done() <-chan struct{} { return w.done }
-
-// Wait waits for the process to exit and returns what exec.Cmd.Wait did: nil, an
-// *exec.ExitError, or what was wrong with its output (exec.ErrWaitDelay: a child
-// of the worker kept it open). Any number of goroutines
-// may call it.
-func (w *Worker) Wait() error {
-	<-w.done
-	return w.err
-}
-
-// Kill kills the process at once (SIGKILL). The error is os.ErrProcessDone if it
-// has exited.
-func (w *Worker) Kill() error { return w.cmd.Process.Kill() }
-
-// Signal sends a signal to the process. The error is os.ErrProcessDone if it has
-// exited.
-func (w *Worker) Signal(sig os.Signal) error { return w.cmd.Process.Signal(sig) }
 
 // ReportExit tells the router how a command ended to which HandOver gave senders,
 // once its Wait has returned: pipes whose sender it never started end, and those

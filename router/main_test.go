@@ -58,6 +58,8 @@ var roles = map[string]func(arg string) error{
 	"busy main":       busyMain,
 	"busy worker":     busyWorker,
 	"hog":             func(string) error { hosttest.Hog(); fmt.Println("busy"); select {} },
+	"worksman":        worksman,
+	"commanding main": commandingMain,
 	"honest":          sendUntilTold,
 	"scribbler":       scribble,
 }
@@ -115,22 +117,31 @@ func TestMain(m *testing.M) {
 // command returns the test binary as a worker.
 func command(t testing.TB, role, arg string) *exec.Cmd {
 	t.Helper()
+	use(t, role)
+	return again(role, arg)
+}
+
+func use(t testing.TB, role string) {
+	t.Helper()
 	if roles[role] == nil {
 		t.Fatalf("no role %q", role)
 	}
 	used.mu.Lock()
 	used.roles[role] = true
 	used.mu.Unlock()
-	return again(role, arg)
 }
 
 // again is the test binary as a worker, for roles that start others.
 func again(role, arg string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", "-test.run=^$") // which another user may run, too
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, argEnv+"="+arg, "GOMAXPROCS=1",
-		"GORACE=atexit_sleep_ms=0") // under -race a process would otherwise take a second to exit
+	cmd.Env = roleVars(role, arg)
 	cmd.Stderr = os.Stderr
 	return cmd
+}
+
+func roleVars(role, arg string) []string {
+	return append(os.Environ(), roleEnv+"="+role, argEnv+"="+arg, "GOMAXPROCS=1",
+		"GORACE=atexit_sleep_ms=0") // under -race a process would otherwise take a second to exit
 }
 
 // guard is the frame of every test: at its end no segment was found damaged, and

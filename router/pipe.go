@@ -255,10 +255,16 @@ func (rcv *Receiver) isClosed() bool {
 }
 
 func (n *run) cancel(rcv *Receiver) error {
+	if n.isStopped() {
+		return ErrNotRunning
+	}
+	return n.flagCancelled(rcv)
+}
+
+// flagCancelled is cancel also while the router stops.
+func (n *run) flagCancelled(rcv *Receiver) error {
 	return n.withSegment(func() error {
 		switch {
-		case n.isStopped():
-			return ErrNotRunning
 		case rcv.isClosed():
 			return ErrPipeClosed
 		case n.dir.Word(rcv.index).ID() == rcv.id:

@@ -33,11 +33,13 @@ type Receiver struct {
 	marked    *releaseRef // where, in a router that resumes, its last message was marked
 	markedAt  int
 
-	gone    bool                  // guarded by run.mu: see pipes
-	behind  uint64                // guarded by run.mu, once gone: the position behind its last frame
-	spoiled bool                  // guarded by run.mu: its entry was overwritten
-	sender  *sender.Sender        // the other end; nil in a later life of the router
-	owner   atomic.Pointer[owner] // who was given the sender; see launch.go
+	gone    bool           // guarded by run.mu: see pipes
+	behind  uint64         // guarded by run.mu, once gone: the position behind its last frame
+	spoiled bool           // guarded by run.mu: its entry was overwritten
+	sender  *sender.Sender // the other end; nil in a later life of the router
+
+	selfClosing atomic.Bool           // a Command's: closed with its end
+	owner       atomic.Pointer[owner] // who was given the sender; see launch.go
 
 	// direct is onMessage where a message needs nothing but that it be called: the pipe is not closed, and
 	// nothing is held. Stored under mu, by aim; loaded by whoever has the turn.
@@ -151,6 +153,13 @@ func (rcv *Receiver) Cancel() error { return rcv.run.cancel(rcv) }
 // Close is ClosePipe on the receiver's router.
 func (rcv *Receiver) Close() error { return rcv.run.closePipe(rcv) }
 
+// closeSelf closes the pipe if nobody else will, once its end was told.
+func (rcv *Receiver) closeSelf() {
+	if rcv.selfClosing.Load() {
+		rcv.run.closePipe(rcv)
+	}
+}
+
 func (rcv *Receiver) recv(ctx context.Context) (Message, *releaseRef, error) {
 	for {
 		msg, held, err := rcv.tryTake()
@@ -170,7 +179,7 @@ func (rcv *Receiver) tryTake() (msg Message, held *releaseRef, err error) {
 	rcv.mu.Lock()
 	room, told := false, false
 	switch {
-	case rcv.closed:
+	case rcv.closed && !(rcv.state == endTold && rcv.selfClosing.Load()):
 		err = ErrPipeClosed
 	case rcv.onMessage != nil:
 		err = ErrHandled
@@ -197,6 +206,7 @@ func (rcv *Receiver) tryTake() (msg Message, held *releaseRef, err error) {
 	}
 	if told {
 		rcv.run.endTaken()
+		rcv.closeSelf()
 	}
 	return msg, held, err
 }

@@ -197,10 +197,13 @@ func (n *run) callHeld(rcv *Receiver) {
 	if room {
 		n.stalled.CompareAndSwap(rcv, nil)
 	}
-	if call.onMessage == nil {
-		n.endTaken()
+	if call.onMessage != nil {
+		n.invoke(&call)
+		return
 	}
+	n.endTaken()
 	n.invoke(&call)
+	rcv.closeSelf()
 }
 
 // flushLater has the loop deliver what rcv holds.

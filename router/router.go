@@ -57,19 +57,21 @@ type run struct {
 	untilWake chan struct{} // one token
 
 	mu       sync.Mutex
-	unmapped bool          // guarded by mu
-	pipes    pipes         // guarded by mu, but for the table
-	releases []*releaseRef // guarded by mu; a router that resumes: not released yet, oldest first
-	released uint64        // guarded by mu; a router that resumes: head
-	retired  []*Receiver   // guarded by mu; see retire
+	unmapped bool                 // guarded by mu
+	pipes    pipes                // guarded by mu, but for the table
+	releases []*releaseRef        // guarded by mu; a router that resumes: not released yet, oldest first
+	released uint64               // guarded by mu; a router that resumes: head
+	retired  []*Receiver          // guarded by mu; see retire
+	workers  map[*Worker]struct{} // guarded by mu; those that are a Command's
 
 	awaited  atomic.Int64 // pipes that are neither closed nor told to have ended
 	broken   atomic.Bool  // the segment is beyond repair
 	stopping chan struct{}
 	stopped  atomic.Bool
-	halted   atomic.Bool   // the monitor has ended: nothing is put into the inbox any more
-	swept    atomic.Bool   // what was not routed is counted
-	done     chan struct{} // closed with swept
+	halted   atomic.Bool  // the monitor has ended: nothing is put into the inbox any more
+	swept    atomic.Bool  // what was not routed is counted
+	pending  atomic.Int64 // what done waits for: swept, and each worker of a Command
+	done     chan struct{}
 
 	count      counters
 	final      ring.Stats // guarded by mu; as of Stop
@@ -99,13 +101,14 @@ func (r *Router) Start() error {
 // start builds bottom-up: segment, ring, consumer, epoch, inbox, pingee, monitor.
 func start(o *options) (_ *run, err error) {
 	n := &run{
-		opts: o, log: o.log,
+		opts: o, log: o.log, workers: map[*Worker]struct{}{},
 		inbox:     newInbox(o.inbox),
 		dispatch:  dispatch{turn: make(chan struct{}, 1)},
 		untilWake: make(chan struct{}, 1),
 		stopping:  make(chan struct{}),
 		done:      make(chan struct{}),
 	}
+	n.pending.Store(1)
 	var undo []func()
 	defer func() {
 		for i := len(undo) - 1; i >= 0 && err != nil; i-- {
@@ -155,6 +158,9 @@ func start(o *options) (_ *run, err error) {
 // and not for the loop. A handler that runs on another goroutine finishes after
 // Stop has returned, and none begins; Done tells when.
 //
+// Workers that were started by a Command are stopped as by Worker.Stop, without
+// waiting: each ends within its grace, and Done tells. Those of Launch are not.
+//
 // Pipes that were not closed are reported in one warning. Workers learn it: their
 // Sender.Context ends, and sending fails. Messages that were sent and not routed,
 // acknowledged ones included, are counted (Stats.Unrouted, not counting what lies
@@ -178,10 +184,16 @@ func (r *Router) Stop() error {
 }
 
 func (n *run) stop() error {
+	n.stopWorkers()
 	n.mu.Lock()
-	open := len(n.pipes.byID)
 	receivers := n.pipes.receivers()
 	n.mu.Unlock()
+	open := 0
+	for _, rcv := range receivers {
+		if !rcv.selfClosing.Load() {
+			open++
+		}
+	}
 	if open > 0 {
 		n.log.Warn("router has unclosed pipes", "count", open)
 	}
@@ -232,7 +244,14 @@ func (n *run) sweepUp() {
 		n.count.unrouted.Add(lost)
 	}
 	n.log.Debug("router stopped", "unrouted", n.count.unrouted.Load())
-	close(n.done)
+	n.release()
+}
+
+// release closes done when nothing is left that it waits for.
+func (n *run) release() {
+	if n.pending.Add(-1) == 0 {
+		close(n.done)
+	}
 }
 
 func messagesIn(items []item) (count uint64) {
@@ -244,8 +263,9 @@ func messagesIn(items []item) (count uint64) {
 	return count
 }
 
-// Done is closed when a stopped router's last handler has returned; then
-// Stats.Unrouted is final. Before the first Start it is nil.
+// Done is closed when a stopped router's last handler has returned, so that
+// Stats.Unrouted is final, and the last worker of a Command has ended. Before the
+// first Start it is nil.
 func (r *Router) Done() <-chan struct{} {
 	if n := r.cur.Load(); n != nil {
 		return n.done
