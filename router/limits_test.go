@@ -67,7 +67,9 @@ func TestNothingLeaks(t *testing.T) {
 		if i%50 == 25 {
 			w, err := r.Launch(command(t, "puppet", ""), s)
 			must(t, err)
-			must(t, w.Kill())
+			if err := w.Kill(); err != nil { // nobody talks to it, so it may have ended by itself
+				wantIs(t, "kill", err, os.ErrProcessDone)
+			}
 			if i%100 == 75 {
 				_, err := rcv.Recv(background)
 				wantIs(t, "end", err, ErrPeerDied)
