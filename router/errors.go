@@ -59,7 +59,8 @@ var (
 	// ErrGaveUp is returned by Worker.Wait when a restart policy has come to its limit.
 	ErrGaveUp = errors.New("router: worker is not started again")
 	// ErrNotResumable is returned by Start when the segment at the path was not
-	// made by a router with WithResume.
+	// made by a router with WithResume, or by one whose directory has another
+	// version or is damaged. The file stays as it is.
 	ErrNotResumable = errors.New("router: segment was not made to be resumed")
 )
 

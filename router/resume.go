@@ -155,7 +155,7 @@ func (n *run) takeOver(seg *shm.Segment) (err error) {
 	}
 	off, size := n.ring.User()
 	if n.dir, err = wire.Open(seg, off, size); err != nil {
-		return err
+		return fmt.Errorf("%w: %s: %w", ErrNotResumable, n.opts.path, err)
 	}
 	if !n.dir.Resume() {
 		return fmt.Errorf("%w: %s", ErrNotResumable, n.opts.path)

@@ -2,6 +2,7 @@ package router
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -225,6 +226,53 @@ func TestResumeReleasesWhatWasHandled(t *testing.T) {
 		t.Errorf("head %d after Close", head)
 	}
 	must(t, l.Stop())
+}
+
+// A segment of another version of the directory, or without any, is refused and
+// left as it is.
+func TestResumeRefusesOtherVersions(t *testing.T) {
+	guard(t)
+	path := t.TempDir() + "/segment"
+	refused := func(what string) {
+		t.Helper()
+		before, err := os.ReadFile(path)
+		must(t, err)
+		r, err := New(WithPath(path), WithResume())
+		must(t, err)
+		wantIs(t, what, r.Start(), ErrNotResumable)
+		after, err := os.ReadFile(path)
+		must(t, err)
+		if !bytes.Equal(before, after) {
+			t.Errorf("%s: the file has changed", what)
+		}
+		must(t, os.Remove(path))
+	}
+	rg, err := ring.Create(path, ring.Options{Capacity: 64 << 10})
+	must(t, err)
+	must(t, rg.Close())
+	refused("a ring without a router")
+	must(t, stopped(t, WithPath(path), WithResume(), WithCapacity(64<<10)))
+	rg, err = ring.OpenPath(path)
+	must(t, err)
+	off, _ := rg.User()
+	rg.Segment().Word64(off).Add(1) // the magic's version
+	must(t, rg.Close())
+	refused("another version")
+}
+
+// stopped leaves a segment as a router does that was killed when it had just begun.
+func stopped(t *testing.T, opts ...Option) error {
+	t.Helper()
+	r := begin(t, opts...)
+	path := r.cur.Load().opts.path
+	kept := path + ".kept"
+	if err := os.Link(path, kept); err != nil {
+		return err
+	}
+	if err := r.Stop(); err != nil {
+		return err
+	}
+	return os.Rename(kept, path)
 }
 
 func TestResumeRefuses(t *testing.T) {
