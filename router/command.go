@@ -53,7 +53,8 @@ type Command struct {
 	// Grace is how long it has to end when it is stopped; 0 is DefaultGrace.
 	Grace time.Duration
 	// Outlive lets it live on when this process dies. It learns of that by its context at once, also of a SIGKILL,
-	// and may then finish what it does. Otherwise the kernel kills it with this process (Pdeathsig SIGKILL), also
+	// and may then finish what it does; but what it prints has SIGPIPE kill it, unless Stdout and Stderr are files.
+	// Otherwise the kernel kills it with this process (Pdeathsig SIGKILL), also
 	// one that hangs, or is stopped. Not the worker's own children: those that have its pipes get to know by their
 	// context. A program that replaces itself by exec dies in this sense, and so does one that executes a program
 	// with set-user-ID or capabilities escape: the kernel forgets the signal there.

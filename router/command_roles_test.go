@@ -54,6 +54,12 @@ func worksman(arg string) error {
 		case "obedient":
 			<-ctx.Done()
 			return s.Send(background, []byte(context.Cause(ctx).Error()))
+		case "flood":
+			for {
+				if err := s.Send(ctx, make([]byte, 1000)); err != nil {
+					return err
+				}
+			}
 		case "deaf":
 			select {}
 		case "busy":

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
 )
@@ -84,6 +85,9 @@ func TestCommandWithTwoPipes(t *testing.T) {
 	c.Pipes = 2
 	got := make(chan string, 4)
 	c.Receive = func(life int, receivers []*Receiver) {
+		if pids := children(t); len(pids) > 0 {
+			t.Error("started before there are handlers")
+		}
 		for i, rcv := range receivers {
 			rcv.Handle(
 				func(m Message) { got <- fmt.Sprint(i, ": ", string(m.Data)) },
@@ -187,6 +191,29 @@ func TestWorkerStop(t *testing.T) {
 		require.NoError(t, w.Wait())
 		require.NoError(t, rcv.Close())
 	})
+}
+
+// A handler may stop the worker whose message it handles, also one that waits for the room that only it could give.
+func TestWorkerStopByAHandler(t *testing.T) {
+	guard(t)
+	r := begin(t, WithCapacity(64<<10), WithInbox(1), WithTurn(1))
+	c := task(t, "flood")
+	c.Grace = time.Hour
+	worker, stopped, end := make(chan *Worker, 1), make(chan error, 1), make(chan error, 1)
+	c.Receive = func(_ int, receivers []*Receiver) {
+		receivers[0].Handle(func(m Message) {
+			if m.Seq == 1 {
+				w := <-worker
+				stopped <- w.Stop(background)
+			}
+		}, func(err error) { end <- err })
+	}
+	w, err := c.Start(r)
+	require.NoError(t, err)
+	worker <- w
+	require.NoError(t, within(t, "stop", stopped))
+	require.NoError(t, within(t, "end", end))
+	require.NoError(t, w.Wait())
 }
 
 // endings is a Receive that reads each life to its end.
@@ -512,6 +539,56 @@ func TestLauncherStays(t *testing.T) {
 	require.NoError(t, w.Stop(background))
 	require.Equal(t, "exit status 0", w.LastExit().String(), "the signal of its starter's death")
 	require.Equal(t, first, tid())
+}
+
+// The worker has the reading end of its lifeline, this process has the other one, and nobody else has either.
+func TestCommandGivesALifeline(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	pids := []int{os.Getpid()}
+	for range 3 {
+		pids = append(pids, task(t, "obedient").launched(t, r).PID())
+	}
+	for _, worker := range pids[1:] {
+		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", worker))
+		require.NoError(t, err)
+		_, text, found := strings.Cut(string(environ), "\x00"+wire.EnvLifeline+"=")
+		require.True(t, found)
+		text, _, _ = strings.Cut(text, "\x00")
+		_, inode, err := wire.ParseLifeline(text)
+		require.NoError(t, err)
+		for _, pid := range pids {
+			var want []int
+			switch pid {
+			case worker:
+				want = []int{unix.O_RDONLY}
+			case os.Getpid():
+				want = []int{unix.O_WRONLY}
+			}
+			require.Equal(t, want, modes(t, pid, fmt.Sprintf("pipe:[%d]", inode)))
+		}
+	}
+}
+
+// modes returns how a process has a file open.
+func modes(t testing.TB, pid int, file string) (modes []int) {
+	t.Helper()
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	require.NoError(t, err)
+	require.NotEmpty(t, links)
+	for _, link := range links {
+		if target, _ := os.Readlink(link); target != file {
+			continue
+		}
+		info, err := os.ReadFile(strings.Replace(link, "/fd/", "/fdinfo/", 1))
+		require.NoError(t, err)
+		_, text, _ := strings.Cut(string(info), "flags:\t")
+		var flags int
+		_, err = fmt.Sscanf(text, "%o", &flags)
+		require.NoError(t, err)
+		modes = append(modes, flags&unix.O_ACCMODE)
+	}
+	return modes
 }
 
 // A main process is killed: its workers end, whatever they do; those that may outlive it by their context.
