@@ -628,3 +628,14 @@ func BenchmarkRoute(b *testing.B) {
 		})
 	}
 }
+
+// A pipe that is made while the router stops is refused, or told to have ended: nobody waits for it for ever.
+func TestPipeWhileStopping(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	n := r.cur.Load()
+	n.stopped.Store(true)
+	_, _, err := n.pipe()
+	n.stopped.Store(false)
+	wantIs(t, "Pipe", err, ErrNotRunning)
+}

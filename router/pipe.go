@@ -112,6 +112,9 @@ func (n *run) pipe() (s *sender.Sender, rcv *Receiver, err error) {
 		return nil, nil, ErrBroken
 	}
 	err = n.withSegment(func() error {
+		if n.isStopped() {
+			return ErrNotRunning // Stop may have looked already whom to tell
+		}
 		index, ok := n.pipes.takeIndex()
 		if !ok {
 			return ErrTooManyPipes
