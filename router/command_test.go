@@ -134,7 +134,19 @@ func TestCommandDies(t *testing.T) {
 }
 
 func TestWorkerStop(t *testing.T) {
-	pause := func(w *Worker) { w.Signal(unix.SIGSTOP) }
+	pause := func(w *Worker) {
+		require.NoError(t, w.Signal(unix.SIGSTOP))
+		eventually(t, "each of its threads is stopped", func() bool {
+			statuses, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", w.PID()))
+			require.NoError(t, err)
+			for _, path := range statuses {
+				if b, err := os.ReadFile(path); err == nil && !strings.Contains(string(b), "T (stopped)") {
+					return false
+				}
+			}
+			return true
+		})
+	}
 	for _, c := range []struct {
 		name, task, state string
 		grace             time.Duration
