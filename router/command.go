@@ -52,12 +52,12 @@ type Command struct {
 	Restart Restart
 	// Grace is how long it has to end when it is stopped; 0 is DefaultGrace.
 	Grace time.Duration
-	// Outlive lets it live on when this process dies. It learns of that by its context at once, also of a SIGKILL,
-	// and may then finish what it does; but what it prints has SIGPIPE kill it, unless Stdout and Stderr are files.
-	// Otherwise the kernel kills it with this process (Pdeathsig SIGKILL), also
-	// one that hangs, or is stopped. Not the worker's own children: those that have its pipes get to know by their
-	// context. A program that replaces itself by exec dies in this sense, and so does one that executes a program
-	// with set-user-ID or capabilities escape: the kernel forgets the signal there.
+	// Outlive lets it live on when this process dies, in whatever way: its context ends at once, and it may finish
+	// what it does. What it prints then has SIGPIPE kill it, unless Stdout and Stderr are files. Without Outlive the
+	// kernel kills it together with this process (Pdeathsig, SIGKILL), also one that hangs or is stopped. That does
+	// not reach the worker's own children, which learn of it by their context if they have the pipes, nor a program
+	// with set-user-ID or capabilities, for which the kernel forgets the signal; and a main process that replaces
+	// itself by exec has died in this sense.
 	Outlive bool
 	// Prepare, if not nil, may change each life's exec.Cmd before the pipes are added: Stdin, SysProcAttr, ExtraFiles
 	// (which stay the caller's), the environment. It runs after Receive.

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/shmrouter/shmrouter/internal/hosttest"
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
@@ -580,6 +581,19 @@ func TestCommandGivesALifeline(t *testing.T) {
 			require.Equal(t, want, modes(t, pid, fmt.Sprintf("pipe:[%d]", inode)))
 		}
 	}
+}
+
+// The first process of another pid namespace sees no parent, which the runtime could take for its death.
+func TestCommandInANamespace(t *testing.T) {
+	guard(t)
+	attr := hosttest.Apart(t, unix.CLONE_NEWPID)
+	r := begin(t)
+	c := task(t, "obedient")
+	c.Prepare = func(cmd *exec.Cmd) { cmd.SysProcAttr = attr }
+	w := c.launched(t, r)
+	require.NoError(t, w.Stop(background))
+	require.NoError(t, w.Wait())
+	require.Zero(t, attr.Pdeathsig, "it is the caller's")
 }
 
 // modes returns how a process has a file open.

@@ -260,7 +260,9 @@ func TestLifeline(t *testing.T) {
 	w := start(t, cmd)
 	require.Equal(t, "ready", w.line())
 	router.kill()
+	killed := shm.Now()
 	require.Contains(t, w.line(), ErrRouterGone.Error())
+	t.Log("noticed after", time.Duration(shm.Now()-killed))
 	w.wait()
 }
 
