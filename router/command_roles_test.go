@@ -63,7 +63,7 @@ func worksman(arg string) error {
 		case "deaf":
 			select {}
 		case "busy":
-			for {
+			for n := 0; n >= 0; n++ {
 			}
 		case "lines":
 			fmt.Println("to stdout")

@@ -134,6 +134,18 @@ func scarceMain(dir string) error {
 			}
 			return cmd.ExtraFiles[0].Close, nil
 		}},
+		{"Command", func() (func() error, error) {
+			w, err := Command{Path: "true"}.Start(steady.Router)
+			if err != nil {
+				return nil, err
+			}
+			return func() error {
+				if _, err := w.Receivers()[0].Recv(background); !errors.Is(err, ErrPeerDied) {
+					return fmt.Errorf("end: %w", err)
+				}
+				return w.Wait()
+			}, nil
+		}},
 		{"Launch", func() (func() error, error) {
 			s, rcv, err := steady.Pipe()
 			if err != nil {

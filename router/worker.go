@@ -69,7 +69,8 @@ func (w *Worker) Done() <-chan struct{} { return w.done }
 
 // Wait waits for Done, and returns what exec.Cmd.Wait did for the last process: nil, an *exec.ExitError, or what was
 // wrong with its output (exec.ErrWaitDelay: a child of the worker kept it open). If a restart policy gave the worker
-// up, that is wrapped in ErrGaveUp, as is the error of a start that failed.
+// up, that is wrapped in ErrGaveUp, as is the error of a start that failed. Its receivers are told of the end by the
+// loop, perhaps later.
 func (w *Worker) Wait() error {
 	<-w.done
 	return w.err
