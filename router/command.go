@@ -68,9 +68,10 @@ type Command struct {
 //
 // Router.Stop stops it as Worker.Stop does, without waiting: Router.Done is closed after its end.
 //
-// A process has one thread more from its first launch on, which starts all workers (see golang.org/issue/27505), one
+// A process has a thread more from its first launch on, which starts all workers (see golang.org/issue/27505), one
 // after the other; they get that thread's attributes, not those of a thread that the caller has locked and changed.
-// Each worker costs two goroutines, a thread that waits for it, and a descriptor.
+// Each worker costs some goroutines and six descriptors while it lives, four of them if its output is not logged, and
+// no thread.
 //
 // Errors: ErrNotRunning, ErrTooManyPipes, ErrBroken; ErrOption for what cannot be; those of exec.Cmd.Start, as
 // exec.ErrNotFound or fs.ErrNotExist. Nothing is left of the attempt then, also where the policy is to restart.

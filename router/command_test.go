@@ -511,6 +511,25 @@ func TestCommandThousandLives(t *testing.T) {
 	t.Log(time.Duration(shm.Now()-begun) / (workers * lives))
 }
 
+// Nobody's thread is in a system call for a worker.
+func TestWorkersTakeNoThreads(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	before := threadCount(t)
+	var all []*Worker
+	for range 40 {
+		w, err := Command{Path: "sleep", Args: []string{"600"}, Stdout: io.Discard, Stderr: io.Discard}.Start(r)
+		require.NoError(t, err)
+		all = append(all, w)
+	}
+	t.Logf("%d threads, %d before", threadCount(t), before)
+	require.Less(t, threadCount(t), before+20)
+	for _, w := range all {
+		require.NoError(t, w.Kill())
+		require.Error(t, w.Wait())
+	}
+}
+
 func threadCount(t testing.TB) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/task")

@@ -71,6 +71,7 @@ func (n *run) beginProcess(cmd *exec.Cmd, senders []*sender.Sender, atEnd func()
 // wait tells first the monitor of the exit: whoever waits for done may go on to what it should have heard before,
 // such as the end of a child that has the pipes.
 func (p *process) wait() {
+	p.awaitExit()
 	p.err = p.cmd.Wait()
 	p.lived = time.Duration(shm.Now() - p.began)
 	p.lifeline.Close()
@@ -79,6 +80,15 @@ func (p *process) wait() {
 	}
 	p.run.mon.post(event{exit: &exitReport{pid: p.cmd.Process.Pid, state: p.cmd.ProcessState, pipes: p.pipes}})
 	close(p.done)
+}
+
+// awaitExit spares a thread, which would otherwise be in Wait as long as the process lives. Where there is no pidfd,
+// or no descriptor to spare, it is.
+func (p *process) awaitExit() {
+	exited := make(chan struct{})
+	if _, err := shm.WatchDeath(p.cmd.Process.Pid, 0, func() { close(exited) }); err == nil {
+		<-exited
+	}
 }
 
 // cancel ends the contexts of the process's senders. After the router's Stop they have ended.
