@@ -170,7 +170,7 @@ func start(o *options) (_ *run, err error) {
 //
 // With WithResume the segment stays as it is, and so does its path: workers may
 // go on sending until it is full, and the next router delivers it. Nothing is lost, and
-// workers are not told.
+// workers are not told, other than those of a Command.
 //
 // The error is ErrNotRunning, or what was wrong with the segment's file
 // (shm.ErrReplaced: somebody put another in its place); the router is stopped

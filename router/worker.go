@@ -142,8 +142,9 @@ func (w *Worker) supervise(policy backoff, begin func(number int) (*process, err
 	for number := 1; ; {
 		l := w.current()
 		w.accompany(l)
-		err, lived, good := l.err, l.lived, l.cmd.ProcessState.Success()
-		w.log.Info("worker ended", "worker", w.name, "pid", l.cmd.Process.Pid, "state", l.cmd.ProcessState, "lived", lived)
+		state := l.cmd.ProcessState // nil where somebody else in this process has waited for all children
+		err, lived, good := l.err, l.lived, state != nil && state.Success()
+		w.log.Info("worker ended", "worker", w.name, "pid", l.cmd.Process.Pid, "state", state, "lived", lived)
 		for begun := false; !begun; number++ {
 			if !policy.wanted(good) || w.isStopping() {
 				return err
