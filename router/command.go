@@ -73,7 +73,7 @@ type Command struct {
 // Each worker costs some goroutines and six descriptors while it lives, four of them if its output is not logged, and
 // no thread.
 //
-// Errors: ErrNotRunning, ErrTooManyPipes, ErrBroken; ErrOption for what cannot be; those of exec.Cmd.Start, as
+// Errors: ErrNotRunning, ErrTooManyPipes, ErrBroken; ErrOption for what cannot be; ErrNotWorker; those of exec.Cmd.Start, as
 // exec.ErrNotFound or fs.ErrNotExist. Nothing is left of the attempt then, also where the policy is to restart.
 func (c Command) Start(r *Router) (*Worker, error) {
 	n, err := r.running()
@@ -111,6 +111,8 @@ func (c *Command) complete(n *run) error {
 		return err
 	}
 	switch {
+	case c.Path == "" && os.Getenv(sender.EnvName) != "":
+		return ErrNotWorker
 	case c.Pipes < 0:
 		return fmt.Errorf("%w: Command.Pipes %d", ErrOption, c.Pipes)
 	case c.Grace < 0:

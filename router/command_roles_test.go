@@ -27,6 +27,21 @@ func worksman(arg string) error {
 			return err
 		}
 		time.Sleep(time.Hour)
+	case "naive": // does not know that it is a worker, and starts the program that it is
+		r, err := New()
+		if err == nil {
+			err = r.Start()
+		}
+		if err != nil {
+			return err
+		}
+		_, refused := Command{}.Start(r)
+		if err := r.Stop(); err != nil {
+			return err
+		}
+		return sender.Main(func(ctx context.Context, s *sender.Sender) error {
+			return s.Send(ctx, fmt.Append(nil, errors.Is(refused, ErrNotWorker)))
+		})
 	case "absent":
 		os.Exit(3)
 	case "two":

@@ -107,6 +107,19 @@ func TestCommandWithTwoPipes(t *testing.T) {
 	eventually(t, "the pipes are closed", func() bool { open, _ := r.Receivers(); return len(open) == 0 })
 }
 
+// A program that does not look whether it is its own worker would start itself without end.
+func TestCommandStartsItself(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	w, err := task(t, "naive").Start(r)
+	require.NoError(t, err)
+	m, err := w.Receivers()[0].Recv(background)
+	require.NoError(t, err)
+	require.Equal(t, "true", string(m.Data))
+	require.Equal(t, io.EOF, ended(t, r, w.Receivers()[0]))
+	require.NoError(t, w.Wait())
+}
+
 func TestCommandDies(t *testing.T) {
 	for _, c := range []struct{ task, state string }{
 		{"error", "exit status 1"}, {"exit 3", "exit status 3"}, {"panic", "exit status 2"}, {"absent", "exit status 3"}, {"deaf", "signal: killed"},

@@ -34,6 +34,10 @@ var (
 	// ErrStarted is returned by HandOver and Launch for a command that was
 	// started before. It is sender.ErrStarted.
 	ErrStarted = sender.ErrStarted
+	// ErrNotWorker is returned by Command.Start in a process that was itself started as a worker by a Command without
+	// a Path, and has not taken its sender: it would start itself again, without end. The program's main function has
+	// to begin by `if sender.Launched()`, and call sender.Main there.
+	ErrNotWorker = errors.New("router: this process was started as a worker, and does not act as one (sender.Launched, sender.Main)")
 	// ErrOption is wrapped by New's errors about options.
 	ErrOption = errors.New("router: option out of range")
 )
