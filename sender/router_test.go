@@ -63,12 +63,17 @@ func newRouter(t testing.TB, kind shm.Kind) *testRouter {
 // in this process.
 func newRouterWith(t testing.TB, kind shm.Kind, c wire.Config) *testRouter {
 	t.Helper()
+	return newRouterOf(t, kind, testCapacity, c)
+}
+
+func newRouterOf(t testing.TB, kind shm.Kind, capacity int64, c wire.Config) *testRouter {
+	t.Helper()
 	checkLeaks(t)
 	size, entries := wire.UserSize(16)
 	c.Entries = entries
 	r := &testRouter{t: t, seqs: make(map[uint32]uint64), parts: make(map[int][]byte), total: make(map[int]int)}
 	var err error
-	switch o := (ring.Options{Capacity: testCapacity, UserSize: size}); kind {
+	switch o := (ring.Options{Capacity: capacity, UserSize: size}); kind {
 	case shm.Heap:
 		r.ring, err = ring.NewHeap(o)
 	case shm.Memfd:
