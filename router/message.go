@@ -6,7 +6,8 @@ type Message struct {
 	// empty, not nil, for an empty message. Up to 2 KiB it is a part of a slab of
 	// at most 64 KiB that it shares with messages that came about the same time,
 	// so keeping a few small messages for long may keep 64 KiB each; clone those.
-	// Appending to Data never overwrites a neighbour.
+	// Appending to Data never overwrites a neighbour. It starts at an address that
+	// is a multiple of 8, so that any value without pointers may lie in it.
 	Data []byte
 	// Seq numbers the messages of one pipe from 1. A gap says that the sender
 	// gave up a message of its own (an aborted claim, a large message cancelled
@@ -21,6 +22,7 @@ const (
 	slabShare = 2 << 10  // up to this a message shares a slab
 	slabMax   = 64 << 10 // a slab's size once messages are frequent
 	slabMin   = 4 << 10  // and after a silence
+	slabAlign = 8        // where messages start in one; the allocator aligns it as well
 )
 
 // slab cuts small messages' memory from larger pieces, so that a message costs
@@ -45,7 +47,7 @@ func (s *slab) clone(b []byte) []byte {
 		s.free = make([]byte, s.size)
 	}
 	own := s.free[:len(b):len(b)] // clipped: an append must not reach the neighbour
-	s.free = s.free[len(b):]
+	s.free = s.free[min(len(s.free), (len(b)+slabAlign-1)&^(slabAlign-1)):]
 	copy(own, b)
 	return own
 }
