@@ -76,6 +76,7 @@ type run struct {
 	count      counters
 	final      ring.Stats // guarded by mu; as of Stop
 	discardLog rateLimit
+	decodeLog  rateLimit
 	pingLog    rateLimit
 	damageLog  rateLimit
 }
