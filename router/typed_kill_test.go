@@ -50,7 +50,7 @@ var parcels = codec.WithSize(codec.JSON[parcel](), func(v *parcel) int { return 
 func (l *parcel) fill(n uint64) {
 	l.Cargo.fill(n)
 	l.Text = l.Text[:0]
-	for i := range 2000 {
+	for i := range 7000 {
 		l.Text = append(l.Text, fmt.Sprintf("%08d", n+uint64(i)))
 	}
 }
@@ -115,8 +115,8 @@ func TestKillWhileSendingTyped(t *testing.T) {
 				if way == "in the ring" {
 					NewTyped(rcv, parcels).Handle(func(l *parcel, m Message) {
 						check(&l.Cargo, m)
-						if want := fmt.Sprintf("%08d", l.Cargo.N+1999); l.Text[1999] != want {
-							t.Errorf("%s instead of %s", l.Text[1999], want)
+						if want := fmt.Sprintf("%08d", l.Cargo.N+6999); l.Text[6999] != want {
+							t.Errorf("%s instead of %s", l.Text[6999], want)
 						}
 					}, bad, end)
 				} else {

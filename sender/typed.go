@@ -24,12 +24,13 @@ type Typed[T any] struct {
 	buffers sync.Pool   // of *[]byte
 }
 
-// inPlaceMin is the length from which values are encoded in claimed space. Below, a claim costs more than the
-// copy that it saves, and holds up everybody behind it: see BenchmarkTypedWays.
-const inPlaceMin = 16 << 10
+// inPlaceMin is the length from which values are encoded in claimed space. A claim is dearer than a copy up to some
+// 8 KiB; but it also holds up everybody behind it for as long as the codec takes, which is many times as long as a
+// copy: it has to save a third of a send or so to be worth that. See BenchmarkTypedWays.
+const inPlaceMin = 64 << 10
 
 // bufferKept is the capacity up to which a buffer is kept whatever was in it last.
-const bufferKept = 64 << 10
+const bufferKept = inPlaceMin
 
 // NewTyped returns a Typed that sends through s. It may be made before s is started.
 func NewTyped[T any](s *Sender, c codec.Codec[T]) *Typed[T] {
@@ -49,9 +50,9 @@ func (t *Typed[T]) Sender() *Sender { return t.s }
 // The codec runs on this goroutine. An error of its Append is returned wrapped, and nothing is sent; nor if it
 // panics. The other errors are those of Sender.Send.
 //
-// Append runs before anything is claimed, so it may take its time. Only values of 16 KiB and more whose codec is
-// a codec.Sizer are encoded in the ring itself: everybody who sends to the router waits behind such a one until
-// Append returns, which therefore must not wait for anything.
+// Append runs before anything is claimed, so it may take its time. Only values of 64 KiB and more whose codec is
+// a codec.Sizer are encoded in the ring itself: what anybody sends behind such a one is delivered after Append
+// has returned, which therefore must not wait for anything.
 func (t *Typed[T]) Send(ctx context.Context, v *T) error {
 	if err := ctx.Err(); err != nil {
 		return err

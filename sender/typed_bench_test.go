@@ -56,6 +56,9 @@ func BenchmarkTyped(b *testing.B) {
 		size  int
 		begin func(s *Sender) func(ctx context.Context) error
 	}{
+		{"warm-up", 64, func(s *Sender) func(ctx context.Context) error { // of caches and the clock
+			return func(ctx context.Context) error { return s.Send(ctx, raw) }
+		}},
 		{"raw", 64, func(s *Sender) func(ctx context.Context) error {
 			return func(ctx context.Context) error { return s.Send(ctx, raw) }
 		}},
@@ -90,7 +93,7 @@ func BenchmarkTyped(b *testing.B) {
 // BenchmarkTypedWays is what inPlaceMin is chosen by: values that are copied from a buffer, or encoded in the
 // ring.
 func BenchmarkTypedWays(b *testing.B) {
-	for _, size := range []int{4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10} {
+	for _, size := range []int{1 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 256 << 10} {
 		v := bytes.Repeat([]byte("x"), size)
 		for _, way := range []string{"buffer", "ring"} {
 			b.Run(fmt.Sprintf("size=%d/by=%s", size, way), func(b *testing.B) {
@@ -113,4 +116,43 @@ func BenchmarkTypedWays(b *testing.B) {
 			})
 		}
 	}
+}
+
+// BenchmarkTypedFill is a struct that is made piece by piece: on the heap and then sent, or in the ring.
+func BenchmarkTypedFill(b *testing.B) {
+	benchFill(b, func(v *[512]uint64) []uint64 { return v[:] })
+	benchFill(b, func(v *[8192]uint64) []uint64 { return v[:] })
+	benchFill(b, func(v *[32768]uint64) []uint64 { return v[:] })
+}
+
+func benchFill[T any](b *testing.B, words func(v *T) []uint64) {
+	fill := func(v *T) {
+		for i, w := 0, words(v); i < len(w); i++ {
+			w[i] = uint64(i)
+		}
+	}
+	l := codec.MustStruct[T]()
+	v := new(T)
+	b.Run(fmt.Sprintf("size=%d/by=send", l.Size(v)), func(b *testing.B) {
+		benchSends(b, l.Size(v), 4, func(s *Sender) func(ctx context.Context) error {
+			t := NewTyped(s, l)
+			return func(ctx context.Context) error {
+				fill(v)
+				return t.Send(ctx, v)
+			}
+		})
+	})
+	b.Run(fmt.Sprintf("size=%d/by=claim", l.Size(v)), func(b *testing.B) {
+		benchSends(b, l.Size(v), 4, func(s *Sender) func(ctx context.Context) error {
+			t := NewTyped(s, l)
+			return func(ctx context.Context) error {
+				c, err := t.Claim(ctx)
+				if err != nil {
+					return err
+				}
+				fill(c.Value())
+				return c.Commit()
+			}
+		})
+	})
 }

@@ -158,17 +158,17 @@ func TestTypedEncodesInTheRing(t *testing.T) {
 		inRing int // of three long values
 		lost   uint64
 	}{
-		{name: "exact", size: exact, long: 20_000, inRing: 2},
+		{name: "exact", size: exact, long: 70_000, inRing: 2},
 		{name: "as long as a frame", size: exact, long: typedCapacity / 8, inRing: 2},
 		{name: "longer than a frame", size: exact, long: typedCapacity/8 + 1},
-		{name: "more than needed", size: func(v *[]byte) int { return len(*v) + 5000 }, long: 20_000, inRing: 2},
-		{name: "absurdly much", size: func(v *[]byte) int { return 1 << 50 }, long: 20_000},
-		{name: "negative", size: func(v *[]byte) int { return -1 }, long: 20_000},
-		{name: "outgrown", size: func(v *[]byte) int { return len(*v) - 1 }, long: 20_000, inRing: 2, lost: 2},
-		{name: "outgrown beyond a frame", size: func(v *[]byte) int { return 20_000 }, long: 300_000, inRing: 2, lost: 2},
-		{name: "a part of the space", size: func(v *[]byte) int { return len(*v) + 8 }, long: 20_000, inRing: 2, lost: 2,
+		{name: "more than needed", size: func(v *[]byte) int { return len(*v) + 5000 }, long: 70_000, inRing: 2},
+		{name: "absurdly much", size: func(v *[]byte) int { return 1 << 50 }, long: 70_000},
+		{name: "negative", size: func(v *[]byte) int { return -1 }, long: 70_000},
+		{name: "outgrown", size: func(v *[]byte) int { return len(*v) - 1 }, long: 70_000, inRing: 2, lost: 2},
+		{name: "outgrown beyond a frame", size: func(v *[]byte) int { return 70_000 }, long: 300_000, inRing: 2, lost: 2},
+		{name: "a part of the space", size: func(v *[]byte) int { return len(*v) + 8 }, long: 70_000, inRing: 2, lost: 2,
 			append: func(b []byte, v *[]byte) ([]byte, error) { return append(append(b, "01234567"...), *v...)[8:], nil }},
-		{name: "not append", size: exact, long: 20_000, inRing: 2, lost: 2,
+		{name: "not append", size: exact, long: 70_000, inRing: 2, lost: 2,
 			append: func(b []byte, v *[]byte) ([]byte, error) { return bytes.Clone(*v), nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -205,6 +205,31 @@ func TestTypedEncodesInTheRing(t *testing.T) {
 	}
 }
 
+// What outgrew its claim is sent from elsewhere: the claim has ended by then, and its space may be another's.
+func TestTypedOutgrownIsCopied(t *testing.T) {
+	r := newRouter(t, shm.Memfd)
+	s := r.started()
+	in := NewTyped(s, codec.Codec[[]byte](&blobs{s: s, append: func(b []byte, v *[]byte) ([]byte, error) {
+		return append(b, *v...)[1:], nil
+	}}))
+	c, err := s.TryClaim(100)
+	require.NoError(t, err)
+	space := c.Bytes()
+	v := []byte("-value")
+	sent := false
+	require.NoError(t, in.sendIn(c, &v, func(b []byte) error {
+		sent = true
+		require.Zero(t, s.Stats().Claims)
+		clear(space)
+		require.Equal(t, "value", string(b))
+		return nil
+	}))
+	require.True(t, sent)
+	r.poll()
+	require.NoError(t, s.Stop())
+	r.poll()
+}
+
 // An Append that fails or panics in the ring leaves nothing there that holds up others.
 func TestTypedAppendFailsInTheRing(t *testing.T) {
 	onEach(t, func(t *testing.T, kind shm.Kind) {
@@ -212,7 +237,7 @@ func TestTypedAppendFailsInTheRing(t *testing.T) {
 		s := r.started()
 		c := &blobs{s: s, size: func(v *[]byte) int { return len(*v) }}
 		in := NewTyped(s, codec.Codec[[]byte](sizedBlobs{c}))
-		v := bytes.Repeat([]byte("x"), 20_000)
+		v := bytes.Repeat([]byte("x"), 70_000)
 		require.NoError(t, in.Send(t.Context(), &v))
 		for _, fail := range []func(b []byte, v *[]byte) ([]byte, error){
 			func(b []byte, v *[]byte) ([]byte, error) { return append(b, "half"...), os.ErrInvalid },
@@ -320,7 +345,7 @@ func TestTypedTruncated(t *testing.T) {
 	s := r.started()
 	c := &blobs{s: s, size: func(v *[]byte) int { return len(*v) }}
 	in := NewTyped(s, codec.Codec[[]byte](sizedBlobs{c}))
-	v := bytes.Repeat([]byte("x"), 20_000)
+	v := bytes.Repeat([]byte("x"), 70_000)
 	require.NoError(t, in.Send(t.Context(), &v))
 	c.append = func(b []byte, v *[]byte) ([]byte, error) {
 		must(t, os.Truncate(r.ring.Segment().Path(), 4096))
@@ -345,7 +370,7 @@ func TestTypedAllocs(t *testing.T) {
 		texts := NewTyped(s, codec.JSON[[]string]())
 		own := &blobs{s: s, size: func(v *[]byte) int { return len(*v) }}
 		longs := NewTyped(s, codec.Codec[[]byte](sizedBlobs{own}))
-		v, addr, text, long := reading{}, netip.MustParseAddr("::1"), []string{"a", "b"}, make([]byte, 20_000)
+		v, addr, text, long := reading{}, netip.MustParseAddr("::1"), []string{"a", "b"}, make([]byte, 70_000)
 		for _, c := range []struct {
 			name   string
 			pooled bool

@@ -3,8 +3,8 @@ package codec
 // Codec encodes values of type T as payloads, and decodes them. Its methods are called concurrently.
 type Codec[T any] interface {
 	// Append appends the encoding of v to b and returns the extended slice, as append does. It must neither
-	// change nor keep v, nor keep b: that is, or will be, shared memory. If there is an error the value is not
-	// sent.
+	// change nor keep v, nor keep b, which may be memory that other processes can write to: what Append has
+	// written there it should not believe when it reads it again. If there is an error the value is not sent.
 	Append(b []byte, v *T) ([]byte, error)
 
 	// Decode sets *v, which is the zero value before, to the value that b encodes; all of b, not a part. Any
@@ -13,12 +13,14 @@ type Codec[T any] interface {
 	Decode(b []byte, v *T) error
 }
 
-// Sizer is what a Codec may be besides. Where it says how long large values are, they are encoded in the ring
-// itself instead of being copied there.
+// Sizer is what a Codec may be besides. Where it says how long large values are, of 64 KiB or more, they are
+// encoded in the ring itself instead of being copied there. A codec that is slow better is none: while it encodes
+// in the ring, nothing behind it is delivered.
 type Sizer[T any] interface {
 	// Size returns how many bytes Append will append for v, or more. More costs as much room in the ring; if
-	// Append outgrows it, the value is sent all the same, but by the way that Size was to save. It is called
-	// before Append, for the same v, and not at all for values that are likely to be small.
+	// Append outgrows it, the value is sent all the same, but copied, and one of the pipe's numbers
+	// (Message.Seq) is skipped. It is called before Append, for the same v, and not at all for values that are
+	// likely to be short.
 	Size(v *T) int
 }
 

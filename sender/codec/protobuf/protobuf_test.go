@@ -45,7 +45,7 @@ func TestThroughARouter(t *testing.T) {
 	_, s, rcv := openPipe(t)
 	c := New[structpb.Struct]()
 	out, in := sender.NewTyped(s, c), router.NewTyped(rcv, c)
-	sizes := []int{0, 10, 20_000, 20_000, 20_000, 1 << 20, 1 << 20, 10}
+	sizes := []int{0, 10, 100_000, 100_000, 100_000, 1 << 20, 1 << 20, 10}
 	go func() {
 		for _, size := range sizes {
 			if err := out.Send(context.Background(), document(t, size)); err != nil {
