@@ -129,9 +129,6 @@ func TestStreamBetweenProcesses(t *testing.T) {
 			require.Equal(t, io.EOF, err)
 			must(t, w.Wait())
 			must(t, in.Close())
-			_, err = in.Read(make([]byte, 1))
-			wantIs(t, "Read after Close", err, os.ErrClosed)
-			wantIs(t, "second Close", in.Close(), os.ErrClosed)
 		})
 	}
 }
@@ -243,6 +240,20 @@ func TestReaderErrors(t *testing.T) {
 	n, err = in.Read(rest)
 	must(t, err)
 	require.Equal(t, "ld", string(rest[:n]))
+
+	other, rcv := pipe(t, r)
+	must(t, other.Start())
+	must(t, other.Send(background, []byte("held")))
+	closed := NewReader(background, rcv)
+	_, err = io.ReadFull(closed, rest[:1])
+	must(t, err)
+	must(t, closed.Close())
+	n, err = closed.Read(rest)
+	require.Zero(t, n)
+	wantIs(t, "Read after Close", err, os.ErrClosed)
+	wantIs(t, "second Close", closed.Close(), os.ErrClosed)
+	must(t, other.Stop())
+
 	must(t, r.Stop())
 	_, err = in.Read(rest)
 	wantIs(t, "Read after Stop", err, ErrStopped)

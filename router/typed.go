@@ -67,11 +67,14 @@ func (t *Typed[T]) Recv(ctx context.Context) (*T, error) {
 //
 //	for v, err := range in.Messages(ctx) {
 //		if bad, ok := errors.AsType[*router.DecodeError](err); ok {
-//			continue // it is not the last
+//			log.Print(bad)
+//			continue // with the next one
 //		}
 //		if err != nil {
 //			return err
 //		}
+//		... v ...
+//	}
 //
 // It is Receiver.Messages, and ends as that does; but a pair with a *DecodeError, which stands for a message that
 // is no T, is followed by others.
