@@ -28,6 +28,9 @@ var mayImport = map[string][]string{
 	"sender/codec":      {},
 	"sender":            {"shm", "ring", "internal/wire", "sender/codec"},
 	"router":            {"shm", "ring", "sender", "internal/wire", "sender/codec"},
+	"internal/logwire":  {},
+	"sender/slogsender": {"sender", "internal/logwire"},
+	"router/slogrouter": {"router", "internal/logwire"},
 	"internal/model":    {},
 	"internal/lint":     {},
 }
@@ -66,7 +69,7 @@ func TestUnsafeLivesInItsFiles(t *testing.T) {
 
 // The library itself does not speak, and leaves the process alone.
 func TestLibraryIsSilent(t *testing.T) {
-	for _, dir := range []string{"shm", "ring", "sender", "sender/codec", "router", "internal/wire"} {
+	for _, dir := range []string{"shm", "ring", "sender", "sender/codec", "router", "internal/wire", "internal/logwire", "sender/slogsender", "router/slogrouter"} {
 		eachFile(t, func(path string) {
 			if filepath.ToSlash(filepath.Dir(path)) != dir || strings.HasSuffix(path, "_test.go") {
 				return

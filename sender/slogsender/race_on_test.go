@@ -1,0 +1,5 @@
+//go:build race
+
+package slogsender_test
+
+const raceEnabled = true
