@@ -40,14 +40,14 @@ func (n *counts) load(seg *shm.Segment) {
 // ConsumerStats are what consumers of the segment have done, all of them
 // together since it was formatted.
 type ConsumerStats struct {
-	Records        uint64 // committed records consumed
-	Messages       uint64 // messages in them
-	Bytes          uint64 // payload bytes in them
-	SkippedDead    uint64 // claims of dead producers that the consumer skipped
-	SkippedAborted uint64 // records that were aborted, by their producer or by the sweep of its slot
-	Pads           uint64 // ends of laps left empty
-	Sleeps         uint64 // times Wait slept
-	Resyncs        uint64 // times Resync went on behind damage
+	Records        uint64 `json:"records"`                 // committed records consumed
+	Messages       uint64 `json:"messages"`                // messages in them
+	Bytes          uint64 `json:"bytes"`                   // payload bytes in them
+	SkippedDead    uint64 `json:"skipped_dead_claims"`     // claims of dead producers that the consumer skipped
+	SkippedAborted uint64 `json:"skipped_aborted_records"` // records that were aborted, by their producer or by the sweep of its slot
+	Pads           uint64 `json:"pads"`                    // ends of laps left empty
+	Sleeps         uint64 `json:"sleeps"`                  // times Wait slept
+	Resyncs        uint64 `json:"resyncs"`                 // times Resync went on behind damage
 }
 
 func (n *counts) stats() ConsumerStats {
@@ -64,42 +64,42 @@ func (c *Consumer) Stats() ConsumerStats { return c.counts.stats() }
 // Stats is a picture of a segment. Its parts are read one after the other while
 // the ring runs.
 type Stats struct {
-	Capacity int64  // bytes of data
-	Head     uint64 // first position not released, in granules
-	Hint     uint64 // lower bound of the first position not claimed, in granules
-	Used     int64  // bytes claimed and not released, up to the hint
-	Sleeping bool   // the consumer sleeps
-	Waiters  bool   // somebody waits for room
-	Turn     int    // slot that others leave room for, -1 if none
-	Life     uint64 // consumers so far
-	PID      int    // the consumer's, as it sees itself; 0 if none came or it left
-	PageSize int    // of the memory (shm.Segment.PageSize)
+	Capacity int64  `json:"capacity_bytes"`    // bytes of data
+	Head     uint64 `json:"head_granules"`     // first position not released, in granules
+	Hint     uint64 `json:"hint_granules"`     // lower bound of the first position not claimed, in granules
+	Used     int64  `json:"used_bytes"`        // bytes claimed and not released, up to the hint
+	Sleeping bool   `json:"consumer_sleeping"` // the consumer sleeps
+	Waiters  bool   `json:"room_waiters"`      // somebody waits for room
+	Turn     int    `json:"turn_slot"`         // slot that others leave room for, -1 if none
+	Life     uint64 `json:"consumers"`         // consumers so far
+	PID      int    `json:"consumer_pid"`      // the consumer's, as it sees itself; 0 if none came or it left
+	PageSize int    `json:"page_size_bytes"`   // of the memory (shm.Segment.PageSize)
 
-	ConsumerStart        uint64 // its start time in clock ticks since boot; 0 where it could not be read, as without /proc
-	ConsumerPIDNamespace uint64 // inode number; the pid means something only within it
+	ConsumerStart        uint64 `json:"consumer_start_ticks"`   // its start time in clock ticks since boot; 0 where it could not be read, as without /proc
+	ConsumerPIDNamespace uint64 `json:"consumer_pid_namespace"` // inode number; the pid means something only within it
 
 	// Consumer is as of its last sleep, or a while ago where it has been busy.
-	Consumer ConsumerStats
+	Consumer ConsumerStats `json:"consumer"`
 	// Swept counts claims of dead producers that the next holder of their slot
 	// skipped.
-	Swept uint64
+	Swept uint64 `json:"swept_claims"`
 	// Dropped counts claims that programs forgot, of the present holders.
-	Dropped uint64
+	Dropped uint64 `json:"dropped_claims"`
 	// Slots has an entry for every slot that was ever held.
-	Slots []SlotInfo
+	Slots []SlotInfo `json:"slots"`
 }
 
 // SlotInfo describes a seat of the roster as its holder, or last holder, wrote
 // it. Whether that is alive, only the lock tells (Consumer.SlotAlive).
 type SlotInfo struct {
-	Slot         int
-	Instance     uint32 // holders so far
-	PID          int    // as it sees itself; 0 after it left in order
-	Start        uint64 // its start time in clock ticks since boot; 0 where /proc was missing
-	PIDNamespace uint64 // inode number; pids mean something only within one
-	Joined       int64  // nanoseconds on the clock of shm.Now
-	Records      uint64 // sent, up to 255 behind
-	Bytes        uint64 // sent, likewise
+	Slot         int    `json:"slot"`
+	Instance     uint32 `json:"instance"`           // holders so far
+	PID          int    `json:"pid"`                // as it sees itself; 0 after it left in order
+	Start        uint64 `json:"start_ticks"`        // its start time in clock ticks since boot; 0 where /proc was missing
+	PIDNamespace uint64 `json:"pid_namespace"`      // inode number; pids mean something only within one
+	Joined       int64  `json:"joined_nanoseconds"` // nanoseconds on the clock of shm.Now
+	Records      uint64 `json:"sent_records"`       // sent, up to 255 behind
+	Bytes        uint64 `json:"sent_bytes"`         // sent, likewise
 }
 
 // Stats reads the segment. Any process that has it open may do so at any time:

@@ -2,7 +2,9 @@ package router_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"log"
 	"os"
@@ -151,4 +153,40 @@ func ExampleFDLoop() {
 	// Output:
 	// message 1: hello
 	// end: <nil>
+}
+
+// The router's figures on /debug/vars, beside the runtime's: importing expvar
+// serves them there, if the program has an HTTP server.
+func ExampleRouter_Stats() {
+	r, err := router.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	expvar.Publish("router", expvar.Func(func() any { return r.Stats() }))
+	if err := r.Start(); err != nil {
+		log.Fatal(err)
+	}
+	defer r.Stop()
+	s, rcv, err := r.Pipe()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer rcv.Close()
+	s.Start()
+	defer s.Stop()
+	s.Send(context.Background(), []byte("hello"))
+	rcv.Recv(context.Background())
+
+	var got struct {
+		Messages int `json:"copied_messages"`
+		Bytes    int `json:"copied_bytes"`
+		Ring     struct {
+			Capacity int `json:"capacity_bytes"`
+		} `json:"ring"`
+	}
+	if err := json.Unmarshal([]byte(expvar.Get("router").String()), &got); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%+v\n", got)
+	// Output: {Messages:1 Bytes:5 Ring:{Capacity:4194304}}
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"encoding/json"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,41 +34,63 @@ type counters struct {
 
 // Stats are a router's figures since Start. They are read one after the other
 // while it runs.
+//
+// In JSON, as expvar publishes them, fields have stable names with their units,
+// StalledBy is the number of the pipe, "stalled_by_pipe", 0 if none, and the
+// ring's are in "ring":
+//
+//	expvar.Publish("router", expvar.Func(func() any { return r.Stats() }))
 type Stats struct {
-	Copied     uint64 // messages taken out of the ring
-	Bytes      uint64 // payload bytes in them
-	Routed     uint64 // messages given to a handler or to a receiver's queue
-	Discarded  uint64 // messages for closed pipes
-	Unfinished uint64 // large messages of which the end never came
-	Malformed  uint64 // frames that no sender makes: somebody else wrote to the segment
-	Unrouted   uint64 // messages that Stop found sent and not routed, short of a living worker's open claim; final after Done
-	Queued     int64  // messages and ends between the monitor and the loop
-	Ends       uint64 // pipes that have ended
-	Deaths     uint64 // of these, by the death of a process
-	Pings      uint64 // times the event loop was pinged
-	Turns      uint64 // turns of the loop
-	Panics     uint64 // of handlers
-	Stalls     uint64 // times routing stopped for a receiver whose queue was full
+	Copied     uint64 `json:"copied_messages"`     // messages taken out of the ring
+	Bytes      uint64 `json:"copied_bytes"`        // payload bytes in them
+	Routed     uint64 `json:"routed_messages"`     // messages given to a handler or to a receiver's queue
+	Discarded  uint64 `json:"discarded_messages"`  // messages for closed pipes
+	Unfinished uint64 `json:"unfinished_messages"` // large messages of which the end never came
+	Malformed  uint64 `json:"malformed_frames"`    // frames that no sender makes: somebody else wrote to the segment
+	Unrouted   uint64 `json:"unrouted_messages"`   // messages that Stop found sent and not routed, short of a living worker's open claim; final after Done
+	Queued     int64  `json:"queued_messages"`     // messages and ends between the monitor and the loop
+	Ends       uint64 `json:"ended_pipes"`         // pipes that have ended
+	Deaths     uint64 `json:"died_pipes"`          // of these, by the death of a process
+	Pings      uint64 `json:"pings"`               // times the event loop was pinged
+	Turns      uint64 `json:"turns"`               // turns of the loop
+	Panics     uint64 `json:"handler_panics"`      // of handlers
+	Stalls     uint64 `json:"receiver_stalls"`     // times routing stopped for a receiver whose queue was full
 	// StalledBy is the receiver that routing waits for now, nil if none.
-	StalledBy   *Receiver
-	ClaimStalls uint64 // times a living worker's claim held up everybody (WithStallHook)
-	Damages     uint64 // times damage in the segment was stepped over
-	Broken      bool   // the segment is beyond repair; nothing is received any more
-	Wakeups     uint64 // times the monitor woke from its sleep
-	Queries     uint64 // times the kernel was asked whether a worker lives
-	Watched     int64  // worker processes whose death a pidfd will tell
+	StalledBy   *Receiver `json:"-"`
+	ClaimStalls uint64    `json:"claim_stalls"`      // times a living worker's claim held up everybody (WithStallHook)
+	Damages     uint64    `json:"damages"`           // times damage in the segment was stepped over
+	Broken      bool      `json:"broken"`            // the segment is beyond repair; nothing is received any more
+	Wakeups     uint64    `json:"monitor_wakeups"`   // times the monitor woke from its sleep
+	Queries     uint64    `json:"liveness_queries"`  // times the kernel was asked whether a worker lives
+	Watched     int64     `json:"watched_processes"` // worker processes whose death a pidfd will tell
 
-	Pipes PipeStats
-	Life  uint64 // how many routers have resumed on this segment before
-	Ring  ring.Stats
+	Pipes PipeStats  `json:"pipes"`
+	Life  uint64     `json:"earlier_lives"` // how many routers have resumed on this segment before
+	Ring  ring.Stats `json:"ring"`
 }
 
 // PipeStats counts the pipes by how far they have come.
 type PipeStats struct {
-	Open      int // no sender has attached
-	Attached  int // a sender lives
-	Ended     int // no more messages can come, and ClosePipe was not called
-	Lingering int // closed, and the sender still lives
+	Open      int `json:"open"`      // no sender has attached
+	Attached  int `json:"attached"`  // a sender lives
+	Ended     int `json:"ended"`     // no more messages can come, and ClosePipe was not called
+	Lingering int `json:"lingering"` // closed, and the sender still lives
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Stats) MarshalJSON() ([]byte, error) {
+	type plain Stats
+	out := struct {
+		plain
+		StalledByPipe uint64 `json:"stalled_by_pipe"`
+	}{plain: plain(s)}
+	if s.StalledBy != nil {
+		out.StalledByPipe = s.StalledBy.ID()
+	}
+	if out.Ring.Slots == nil {
+		out.Ring.Slots = []ring.SlotInfo{} // a list, not null
+	}
+	return json.Marshal(out)
 }
 
 // Stats returns the figures of the current run, or of the last one; zero before

@@ -1,0 +1,76 @@
+package router
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Dashboards depend on these names: one that goes or changes is a change of the API.
+var statsNames = []string{
+	"broken", "claim_stalls", "copied_bytes", "copied_messages", "damages", "died_pipes", "discarded_messages", "earlier_lives",
+	"ended_pipes", "handler_panics", "liveness_queries", "malformed_frames", "monitor_wakeups", "pings",
+	"pipes.attached", "pipes.ended", "pipes.lingering", "pipes.open", "queued_messages", "receiver_stalls",
+	"ring.capacity_bytes", "ring.consumer.bytes", "ring.consumer.messages", "ring.consumer.pads", "ring.consumer.records",
+	"ring.consumer.resyncs", "ring.consumer.skipped_aborted_records", "ring.consumer.skipped_dead_claims", "ring.consumer.sleeps",
+	"ring.consumer_pid", "ring.consumer_pid_namespace", "ring.consumer_sleeping", "ring.consumer_start_ticks", "ring.consumers",
+	"ring.dropped_claims", "ring.head_granules", "ring.hint_granules", "ring.page_size_bytes", "ring.room_waiters",
+	"ring.slots.instance", "ring.slots.joined_nanoseconds", "ring.slots.pid", "ring.slots.pid_namespace", "ring.slots.sent_bytes",
+	"ring.slots.sent_records", "ring.slots.slot", "ring.slots.start_ticks", "ring.swept_claims", "ring.turn_slot", "ring.used_bytes",
+	"routed_messages", "stalled_by_pipe", "turns", "unfinished_messages", "unrouted_messages", "watched_processes",
+}
+
+func TestStatsInJSON(t *testing.T) {
+	guard(t)
+	r := begin(t, WithQueue(1))
+	none, err := json.Marshal(r.Stats())
+	require.NoError(t, err)
+	require.Contains(t, string(none), `"slots":[]`)
+
+	s, rcv := pipe(t, r)
+	s2, other := pipe(t, r)
+	must(t, s.Start())
+	must(t, s2.Start())
+	for range 2 {
+		must(t, s2.Send(background, []byte("12345"))) // nobody takes them
+	}
+	eventually(t, "the second receiver is full", func() bool { return r.Stats().StalledBy != nil })
+	text, err := json.Marshal(r.Stats())
+	require.NoError(t, err)
+	var got map[string]any
+	require.NoError(t, json.Unmarshal(text, &got))
+	names := flatten("", got)
+	slices.Sort(names)
+	require.Equal(t, statsNames, slices.Compact(names))
+	require.EqualValues(t, other.ID(), got["stalled_by_pipe"])
+	require.EqualValues(t, 10, got["copied_bytes"])
+	require.EqualValues(t, 2, got["pipes"].(map[string]any)["attached"])
+
+	var back Stats
+	require.NoError(t, json.Unmarshal(text, &back))
+	require.EqualValues(t, 2, back.Copied)
+	require.Equal(t, r.Stats().Ring.Slots, back.Ring.Slots)
+	must(t, s.Stop())
+	must(t, s2.Stop())
+	must(t, rcv.Close())
+	must(t, other.Close())
+}
+
+// flatten returns the names of what is not an object, with those of the objects around it.
+func flatten(prefix string, v any) (names []string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, inner := range v {
+			names = append(names, flatten(prefix+"."+name, inner)...)
+		}
+	case []any:
+		for _, inner := range v {
+			names = append(names, flatten(prefix, inner)...)
+		}
+	default:
+		names = []string{prefix[1:]}
+	}
+	return names
+}
