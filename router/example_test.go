@@ -162,7 +162,8 @@ func ExampleRouter_Stats() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	expvar.Publish("router", expvar.Func(func() any { return r.Stats() }))
+	figures := expvar.Func(func() any { return r.Stats() })
+	// A program says expvar.Publish("router", figures), once.
 	if err := r.Start(); err != nil {
 		log.Fatal(err)
 	}
@@ -184,7 +185,7 @@ func ExampleRouter_Stats() {
 			Capacity int `json:"capacity_bytes"`
 		} `json:"ring"`
 	}
-	if err := json.Unmarshal([]byte(expvar.Get("router").String()), &got); err != nil {
+	if err := json.Unmarshal([]byte(figures.String()), &got); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Printf("%+v\n", got)
