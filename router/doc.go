@@ -39,6 +39,15 @@
 //     if the sender was stopped, a *PeerError if its process died.
 //   - Stop completes whatever workers and handlers do.
 //
+// # In profiles
+//
+// Goroutines of this module have the pprof label "shmrouter": "monitor", "loop"
+// (a GoLoop, which runs handlers), "launch", "post", "hook", "watch"; in workers
+// "context", "vigil". They do not inherit the labels of who called Start. What a
+// handler on a GoLoop starts with go inherits "loop", unless it sets its own; what
+// a hook starts inherits "hook". On loops that the program runs itself, handlers
+// have the program's labels.
+//
 // # What is not
 //
 // A living worker that is stopped (SIGSTOP) in the midst of a send holds up

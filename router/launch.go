@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/shmrouter/shmrouter/internal/label"
 	"github.com/shmrouter/shmrouter/sender"
 )
 
@@ -97,6 +98,7 @@ func (r *Router) Launch(cmd *exec.Cmd, senders ...*sender.Sender) (*Worker, erro
 	n.log.Debug("launched worker", "pid", cmd.Process.Pid, "pipes", len(senders))
 	w := newWorker(n, filepath.Base(cmd.Path), n.log, DefaultGrace, l)
 	go func() {
+		label.Launch.Set()
 		w.accompany(l)
 		w.err = l.err
 		close(w.done)

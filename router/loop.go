@@ -4,6 +4,8 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"github.com/shmrouter/shmrouter/internal/label"
 )
 
 // EventLoop is what a program's event loop must offer for a router to deliver on
@@ -221,6 +223,7 @@ func (l *GoLoop) serve() {
 }
 
 func (l *GoLoop) run() {
+	label.Loop.Set()
 	// A handler may end its goroutine (runtime.Goexit, as testing's FailNow does).
 	// The loop goes on in another one.
 	normal := false
@@ -275,6 +278,7 @@ func (post postLoop) Pingee(onPing func()) (Pingee, error) {
 	// One goroutine for each func that is posted: there is one at a time, and the
 	// next when that has begun to run. It outlives Close for as long as post blocks.
 	send := func() {
+		label.Post.Set()
 		if !p.closed.Load() {
 			post(run)
 		}

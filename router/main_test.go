@@ -61,6 +61,7 @@ var roles = map[string]func(arg string) error{
 	"worksman":        worksman,
 	"commanding main": commandingMain,
 	"honest":          sendUntilTold,
+	"labelled":        labelledRole,
 	"scribbler":       scribble,
 }
 

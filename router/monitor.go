@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/label"
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
@@ -79,6 +80,7 @@ func newMonitor(n *run) *monitor {
 
 // loop is one turn after the other: hear, poll, answer, hand over, sleep.
 func (m *monitor) loop() {
+	label.Monitor.Set()
 	defer close(m.done)
 	for !m.n.isStopped() {
 		polled := m.turn()

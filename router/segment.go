@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"runtime"
 
+	"github.com/shmrouter/shmrouter/internal/label"
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
@@ -120,15 +121,20 @@ func (n *run) onStall(e ring.StallEvent) {
 	n.count.claimStalls.Add(1)
 	n.log.Warn("a worker's unfinished claim holds up the router", "slot", e.Slot, "pid", e.PID, "age", e.Age, "position", e.Position)
 	if n.opts.onStall != nil {
-		go n.opts.onStall(e) // not on the monitor, which has others to look after, and which a hook may stop
+		go hook(n.opts.onStall, e) // not on the monitor, which has others to look after, and which a hook may stop
 	}
 }
 
 func (n *run) onSkip(e ring.SkipEvent) {
 	n.log.Info("skipped a dead worker's claim", "slot", e.Slot, "position", e.Position, "granules", e.Granules, "recovery", e.Recovery)
 	if n.opts.onSkip != nil {
-		go n.opts.onSkip(e)
+		go hook(n.opts.onSkip, e)
 	}
+}
+
+func hook[E any](f func(E), e E) {
+	label.Hook.Set()
+	f(e)
 }
 
 // closeSegment counts what is left in the ring and lets go of it.

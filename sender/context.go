@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/label"
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/shm"
 )
@@ -62,6 +63,7 @@ func (l *link) watch(s *Sender) {
 	l.watcher = w
 	go func() {
 		defer close(w.done)
+		label.Context.Set()
 		l.keepWatch(w)
 	}()
 }

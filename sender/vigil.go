@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/label"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
 	"golang.org/x/sys/unix"
@@ -45,6 +46,7 @@ func (l *link) guard() {
 	att := l.att
 	go func() {
 		defer close(v.done)
+		label.Vigil.Set()
 		v.run(l, att)
 	}()
 }

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/internal/label"
 )
 
 // ProcessStart returns when process pid started, in clock ticks since boot. Together with pid it
@@ -87,6 +89,7 @@ func WatchDeath(pid int, start uint64, fn func()) (stop func(), err error) {
 	}
 	var settled atomic.Bool // by death or by stop, whichever comes first
 	go func() {
+		label.Watch.Set()
 		dead := conn.Read(isReadable) == nil // otherwise stop has closed it
 		if settled.CompareAndSwap(false, true) {
 			pidfd.Close()

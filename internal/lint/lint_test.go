@@ -20,14 +20,15 @@ const module = "github.com/shmrouter/shmrouter/"
 // Imports point one way. A package may import those listed for it, of this
 // module; tests may besides import the helpers in internal/.
 var mayImport = map[string][]string{
-	"shm":               {},
+	"shm":               {"internal/label"},
 	"internal/wire":     {"shm"},
 	"ring":              {"shm"},
 	"internal/hosttest": {},
 	"internal/ringtest": {"shm", "ring"},
 	"sender/codec":      {},
-	"sender":            {"shm", "ring", "internal/wire", "sender/codec"},
-	"router":            {"shm", "ring", "sender", "internal/wire", "sender/codec"},
+	"sender":            {"shm", "ring", "internal/wire", "internal/label", "sender/codec"},
+	"router":            {"shm", "ring", "sender", "internal/wire", "internal/label", "sender/codec"},
+	"internal/label":    {},
 	"internal/logwire":  {},
 	"sender/slogsender": {"sender", "internal/logwire"},
 	"router/slogrouter": {"router", "internal/logwire"},
