@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,17 @@ func TestEmptyThings(t *testing.T) {
 	require.Equal(t, "[g=[h=[b=2]]]", fmt.Sprint(attrs(through(t, record(), one))))
 }
 
+// Scopes made from one do not disturb each other.
+func TestScopesAreValues(t *testing.T) {
+	s := deep(3)
+	one, two := s.WithGroup("one"), s.WithGroup("two")
+	require.Equal(t, "[g=[g=[g=[one=[a=1]]]]]", fmt.Sprint(attrs(through(t, record(slog.Int("a", 1)), one))))
+	s = two.WithAttrs([]slog.Attr{slog.Int("b", 2)})
+	one, two = s.WithAttrs([]slog.Attr{slog.Int("c", 3)}), s.WithAttrs([]slog.Attr{slog.Int("d", 4)})
+	require.Equal(t, "[g=[g=[g=[two=[b=2 c=3]]]]]", fmt.Sprint(attrs(through(t, record(), one))))
+	require.Equal(t, "[g=[g=[g=[two=[b=2 d=4]]]]]", fmt.Sprint(attrs(through(t, record(), two))))
+}
+
 func TestLimits(t *testing.T) {
 	for name, s := range map[string]struct {
 		scope Scope
@@ -196,5 +208,22 @@ func TestMalformed(t *testing.T) {
 		_, _, err := Decode([]byte(given))
 		require.ErrorIs(t, err, ErrMalformed, "%.20q", given)
 		require.ErrorContains(t, err, says, "%.20q", given)
+	}
+}
+
+// Bytes that cost the least to write and the most to read.
+func TestReadingTakesMemoryInProportion(t *testing.T) {
+	head := "L\x01\x00\x00\x00\x00"
+	var before, after runtime.MemStats
+	for _, given := range []string{
+		head + strings.Repeat("\x01\x00", MaxAttrs),
+		head + strings.Repeat("\x0d\x00", MaxDepth) + strings.Repeat("\x01\x00", 1<<20),
+		head + strings.Repeat("\x07\x00\xff\xff\xff\xff\x0f", 1<<18),
+		head + "\x0b\x00\x80\x80\x40" + strings.Repeat("[", 1<<20),
+	} {
+		runtime.ReadMemStats(&before)
+		Decode([]byte(given))
+		runtime.ReadMemStats(&after)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20+4*len(given)), "%.20q", given)
 	}
 }
