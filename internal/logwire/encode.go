@@ -14,7 +14,7 @@ import (
 // Scope is what a handler's WithAttrs and WithGroup have gathered, encoded: attributes, with the groups around
 // what comes next left open. It is a value that does not change; the zero one is empty.
 type Scope struct {
-	attrs  []byte // encoded, the last `depth` groups open
+	attrs  []byte // encoded, the last `depth` groups open; has no capacity to spare, so that appending copies
 	count  int    // attributes and groups in attrs
 	depth  int
 	groups []string // opened since: they are written once an attribute follows
@@ -29,7 +29,7 @@ func (s Scope) WithGroup(name string) Scope {
 
 // WithAttrs returns a scope in which attrs come before what comes next.
 func (s Scope) WithAttrs(attrs []slog.Attr) Scope {
-	e := encoder{buf: bytes.Clone(s.attrs), count: s.count, depth: s.depth, err: s.err}
+	e := encoder{buf: s.attrs, count: s.count, depth: s.depth, err: s.err}
 	if e.inGroups(s.groups, func() {
 		for _, a := range attrs {
 			e.attr(a)

@@ -119,6 +119,12 @@ func TestEmptyThings(t *testing.T) {
 	s := Scope{}.WithGroup("g").WithAttrs([]slog.Attr{{}, slog.Group("none")}).WithGroup("h")
 	require.Empty(t, attrs(through(t, record(), s)), "groups without attributes")
 	require.Empty(t, attrs(through(t, record(slog.Group("x", slog.Group("y")), slog.Attr{}), s)))
+	empty, nothing := record(slog.Group("x", slog.Group("y")), slog.Attr{}), record()
+	with, err := AppendRecord(nil, &empty, nil, 0, &s)
+	require.NoError(t, err)
+	without, err := AppendRecord(nil, &nothing, nil, 0, &Scope{})
+	require.NoError(t, err)
+	require.Equal(t, without, with, "they are not sent either")
 	require.Equal(t, "[g=[h=[a=1]]]", fmt.Sprint(attrs(through(t, record(slog.Group("", slog.Int("a", 1))), s))))
 
 	s = s.WithAttrs([]slog.Attr{slog.Int("b", 2)})
