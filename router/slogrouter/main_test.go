@@ -2,16 +2,19 @@ package slogrouter_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/shmrouter/shmrouter/router"
+	"github.com/shmrouter/shmrouter/router/slogrouter"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/sender/slogsender"
 )
@@ -46,21 +49,73 @@ var roles = map[string]func(log *slog.Logger){
 }
 
 func TestMain(m *testing.M) {
-	role := os.Getenv(roleEnv)
-	if role == "" {
+	var err error
+	switch role := os.Getenv(roleEnv); role {
+	case "":
 		os.Exit(m.Run())
-	}
-	s, err := sender.FromEnv()
-	if err == nil {
-		err = s.Start()
+	case "main":
+		err = mainRole()
+	default:
+		err = workerRole(role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	roles[role](slog.New(slogsender.NewHandler(s, nil)))
-	s.Stop()
 	os.Exit(0)
+}
+
+func workerRole(role string) error {
+	s, err := sender.FromEnv()
+	if err != nil {
+		return err
+	}
+	if err := s.Start(); err != nil {
+		return err
+	}
+	if role == "orphan" {
+		return orphan(s)
+	}
+	roles[role](slog.New(slogsender.NewHandler(s, nil)))
+	return s.Stop() // not deferred: a panic is a death
+}
+
+// mainRole collects what an orphan-to-be logs, says so, and waits to be killed.
+func mainRole() error {
+	rt, err := router.New()
+	if err != nil {
+		return err
+	}
+	if err := rt.Start(); err != nil {
+		return err
+	}
+	s, rcv, err := rt.Pipe()
+	if err != nil {
+		return err
+	}
+	cmd := command("orphan")
+	cmd.Stdout = os.Stdout
+	if _, err := rt.Launch(cmd, s); err != nil {
+		return err
+	}
+	if _, err := rcv.Recv(context.Background()); err != nil {
+		return err
+	}
+	fmt.Println("collecting")
+	return slogrouter.NewSink(slog.DiscardHandler, nil).Collect(context.Background(), rcv)
+}
+
+// orphan logs until the router has gone, and says what came of that: its fallback is the standard output.
+func orphan(s *sender.Sender) error {
+	h := slogsender.NewHandler(s, &slogsender.Options{Fallback: slog.NewTextHandler(os.Stdout, nil)}).WithGroup("g")
+	for i := 1; ; i++ {
+		r := slog.NewRecord(time.Time{}, slog.LevelInfo, "line", 0)
+		r.Add("i", i)
+		if err := h.Handle(context.Background(), r); err != nil {
+			fmt.Println("gone:", errors.Is(err, sender.ErrRouterGone))
+			return nil
+		}
+	}
 }
 
 func command(role string) *exec.Cmd {

@@ -124,6 +124,29 @@ func TestEveryWayToDie(t *testing.T) {
 	}
 }
 
+// The main process is killed: the worker learns it from Handle, and its records go to the fallback.
+func TestRoutersDeath(t *testing.T) {
+	cmd := command("main")
+	r, w, err := os.Pipe() // not cmd's own: the worker has it, too
+	require.NoError(t, err)
+	defer r.Close()
+	cmd.Stdout = w
+	require.NoError(t, cmd.Start())
+	w.Close()
+	lines := bufio.NewScanner(r)
+	require.True(t, lines.Scan())
+	require.Equal(t, "collecting", lines.Text())
+	require.NoError(t, cmd.Process.Kill())
+	require.Error(t, cmd.Wait())
+	var got []string
+	for lines.Scan() {
+		got = append(got, lines.Text())
+	}
+	require.Len(t, got, 2)
+	require.Regexp(t, `^level=INFO msg=line g\.i=\d+$`, got[0])
+	require.Equal(t, "gone: true", got[1])
+}
+
 func requireLine(t *testing.T, r slog.Record, i int) {
 	t.Helper()
 	r.Attrs(func(a slog.Attr) bool {
