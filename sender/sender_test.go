@@ -2,6 +2,7 @@ package sender
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -615,5 +616,15 @@ func TestNames(t *testing.T) {
 	}
 	if s := newRouter(t, shm.Heap).pipe(); s.ID() != 1 {
 		t.Errorf("id %d", s.ID())
+	}
+}
+
+// Dashboards depend on these names.
+func TestStatsInJSON(t *testing.T) {
+	text, err := json.Marshal(Stats{Messages: 1, Bytes: 2, Large: 3, Unfinished: 4, Waits: 5, Aborted: 6, Dropped: 7, Claims: 8})
+	must(t, err)
+	want := `{"messages":1,"bytes":2,"large_messages":3,"unfinished_messages":4,"waits":5,"aborted_claims":6,"dropped_claims":7,"open_claims":8}`
+	if string(text) != want {
+		t.Errorf("got %s, want %s", text, want)
 	}
 }

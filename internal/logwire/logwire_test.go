@@ -233,3 +233,16 @@ func TestReadingTakesMemoryInProportion(t *testing.T) {
 		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20+4*len(given)), "%.20q", given)
 	}
 }
+
+func BenchmarkDecode(b *testing.B) {
+	r := record(slog.String("path", "/index.html"), slog.Int("status", 200), slog.Duration("took", time.Millisecond))
+	s := Scope{}.WithAttrs([]slog.Attr{slog.String("worker", "red"), slog.Int("pid", 4711)})
+	data, err := AppendRecord(nil, &r, nil, 0, &s)
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := Decode(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
