@@ -90,6 +90,9 @@ func TestWorkersGoroutinesAreLabelled(t *testing.T) {
 	})
 	msg, err := rcv.Recv(background)
 	must(t, err)
+	eventually(t, "the label of who sees the worker die", func() bool {
+		return labelOf("shm.WatchDeath.func1") == `"shmrouter":"watch"`
+	})
 	require.Equal(t, `"shmrouter":"context" "shmrouter":"vigil"`, string(msg.Data))
 	must(t, rcv.Close()) // ends the worker
 }
