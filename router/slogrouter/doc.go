@@ -8,7 +8,10 @@
 //	receiver.Handle(sink.Message, onEnd)       // on the router's event loop; or
 //	err := sink.Collect(ctx, receiver)         // on this goroutine, until the worker ends
 //
-// Records of one worker come in the order in which it logged them. Of two workers, one that was logged after
-// another Handle had returned comes after it. A sink belongs to one worker; the handler behind may be the same
-// for all, and is called by one goroutine where all are on one event loop.
+// A record that was logged after the logging of another had returned comes after it, also where they are two
+// workers'. A sink belongs to one worker; the handler behind may be the same for all.
+//
+// Message calls the handler on the event loop, which everything else waits for meanwhile. A handler that is slow,
+// or may block, is better called by Collect, on a goroutine for each worker. Either way memory is bounded: if the
+// handler does not keep up, the ring fills, and workers wait, or drop records and count them (slogsender.Options).
 package slogrouter

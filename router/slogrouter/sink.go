@@ -18,10 +18,10 @@ type Options struct {
 	// Attrs are added to every record, in front of its own and outside its groups: the worker's name, its
 	// process number (router.Worker.PID).
 	Attrs []slog.Attr
-	// OnError is called where Message or Collect was, for a message that is not a record (ErrMalformed), and for an error of
-	// the handler, with the message in question. The next message is treated as if nothing had been. If it is
-	// nil, a malformed message becomes a record of level Error that says so, and the handler's errors are
-	// passed over, as slog.Logger does.
+	// OnError is called where Message or Collect was, for a message that is not a record (ErrMalformed), and for
+	// an error of the handler, with the message in question. The next message is treated as if nothing had been.
+	// If it is nil, a malformed message becomes a record of level Error that says so, and the handler's errors
+	// are passed over, as slog.Logger does.
 	OnError func(m router.Message, err error)
 }
 

@@ -11,9 +11,9 @@
 // # What is promised
 //
 // When Handle has returned nil, the record is committed: the main process gets it, even if this process panics or
-// is killed at the next instruction. The records of one handler, and of all made from it, arrive in the order in
-// which Handle was called. Any number of goroutines and handlers may use one Sender, also beside other messages
-// if the receiver can tell them apart; its pipe usually carries nothing but records.
+// is killed at the next instruction. A record whose Handle was called after another's had returned comes after it.
+// Any number of goroutines and handlers may use one Sender, also beside other messages if the receiver can tell
+// them apart; its pipe usually carries nothing but records.
 //
 // If the ring is full, Handle waits (Options.Wait), and then drops the record. Nobody looks at the error that
 // Handle returns, least of all slog.Logger; so the drop is counted, and the next record that comes through tells
