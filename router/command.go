@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/label"
 	"github.com/shmrouter/shmrouter/sender"
 )
 
@@ -99,6 +100,7 @@ func (c Command) Start(r *Router) (*Worker, error) {
 		w.askToStop() // the router was stopped meanwhile
 	}
 	go func() {
+		label.Launch.Set()
 		w.err = w.supervise(backoff{Restart: c.Restart, chance: rand.Float64}, func(number int) (*process, error) { return c.again(n, number) })
 		close(w.done)
 		n.workerDone(w)

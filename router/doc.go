@@ -43,10 +43,12 @@
 //
 // Goroutines of this module have the pprof label "shmrouter": "monitor", "loop"
 // (a GoLoop, which runs handlers), "launch", "post", "hook", "watch"; in workers
-// "context", "vigil". They do not inherit the labels of who called Start. What a
-// handler on a GoLoop starts with go inherits "loop", unless it sets its own; what
-// a hook starts inherits "hook". On loops that the program runs itself, handlers
-// have the program's labels.
+// "context", "vigil". They do not inherit the labels of who called Start. What the
+// program's functions start with go inherits the label of where they are called,
+// unless it sets its own: "loop" from a handler on a GoLoop, "hook" from a hook,
+// "launch" from Command.Receive in later lives, "context" from a context.AfterFunc
+// on a worker's context. On loops that the program runs itself, handlers have the
+// program's labels.
 //
 // # What is not
 //

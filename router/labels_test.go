@@ -83,10 +83,16 @@ func TestWorkersGoroutinesAreLabelled(t *testing.T) {
 	guard(t)
 	r := begin(t)
 	s, rcv := pipe(t, r)
-	_, err := r.Launch(command(t, "labelled", ""), s)
+	worker, err := r.Launch(command(t, "labelled", ""), s)
 	must(t, err)
 	eventually(t, "the label of who waits for the worker", func() bool {
-		return strings.HasPrefix(labelOf("router.(*Router).Launch.func1"), `"shmrouter":"launch"`)
+		for _, fn := range []string{"(*process).wait", "(*Router).Launch.func1", "launchThread"} {
+			if got := labelOf("router." + fn); got != `"shmrouter":"launch"` {
+				t.Log(fn, got)
+				return false
+			}
+		}
+		return true
 	})
 	msg, err := rcv.Recv(background)
 	must(t, err)
@@ -94,7 +100,8 @@ func TestWorkersGoroutinesAreLabelled(t *testing.T) {
 		return labelOf("shm.WatchDeath.func1") == `"shmrouter":"watch"`
 	})
 	require.Equal(t, `"shmrouter":"context" "shmrouter":"vigil"`, string(msg.Data))
-	must(t, rcv.Close()) // ends the worker
+	must(t, rcv.Close())
+	must(t, worker.Wait()) // its context has ended
 }
 
 // labelledRole sends the labels of its goroutines, and waits for the end of its pipe.

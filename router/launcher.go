@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+
+	"github.com/shmrouter/shmrouter/internal/label"
 )
 
 // launcher starts processes, all of them on one thread that lives as long as this process: the kernel sends a
@@ -13,14 +15,17 @@ import (
 // priorities that a caller has given its own locked thread are not passed on.
 var launcher = sync.OnceValue(func() chan<- func() {
 	starts := make(chan func())
-	go func() {
-		runtime.LockOSThread() // for good
-		for start := range starts {
-			start()
-		}
-	}()
+	go launchThread(starts)
 	return starts
 })
+
+func launchThread(starts <-chan func()) {
+	label.Launch.Set()
+	runtime.LockOSThread() // for good
+	for start := range starts {
+		start()
+	}
+}
 
 // startOnLauncher is cmd.Start on that thread.
 func startOnLauncher(cmd *exec.Cmd) (err error) {

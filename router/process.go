@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"time"
 
+	"github.com/shmrouter/shmrouter/internal/label"
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
@@ -71,6 +72,7 @@ func (n *run) beginProcess(cmd *exec.Cmd, senders []*sender.Sender, atEnd func()
 // wait tells first the monitor of the exit: whoever waits for done may go on to what it should have heard before,
 // such as the end of a child that has the pipes.
 func (p *process) wait() {
+	label.Launch.Set()
 	p.awaitExit()
 	p.err = p.cmd.Wait()
 	p.lived = time.Duration(shm.Now() - p.began)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/shmrouter/shmrouter/internal/label"
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -41,6 +42,7 @@ func takeLifeline() {
 	lifeline.cut = cut
 	lifeline.mu.Unlock()
 	go func() {
+		label.Vigil.Set()
 		var b [64]byte
 		for {
 			if _, err := pipe.Read(b[:]); err != nil {

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/internal/label"
 )
 
 // Launched reports whether this process was started as a worker: with a sender in its environment, taken since or
@@ -98,6 +100,7 @@ func endOnSignal(end context.CancelCauseFunc) (forget func()) {
 	came, quit := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(came, signals...)
 	go func() {
+		label.Context.Set()
 		select {
 		case sig := <-came:
 			signal.Stop(came)

@@ -1,7 +1,7 @@
 // Logs is a log collector. Three worker processes log with log/slog; the main process writes what they log as one
 // JSON stream to its standard output, each record with its worker's name. In the midst of it the worker "blue" is
-// killed (SIGKILL). Every worker keeps a book, a file into which it writes each number that it has logged, and at the
-// end the main process compares: nothing that was logged is missing.
+// killed (SIGKILL). Every worker keeps a book, a file with a byte for each record that it has logged, and at the end
+// the main process compares: nothing that was logged is missing.
 //
 //	go run ./examples/logs | tail
 package main
@@ -12,7 +12,6 @@ import (
 	"log"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -23,8 +22,8 @@ import (
 )
 
 func main() {
-	if s, err := sender.FromEnv(); err == nil { // started by Launch below
-		work(s, os.Args[1], os.Args[2])
+	if sender.Launched() {
+		check(sender.Main(work))
 		return
 	}
 	books, err := os.MkdirTemp("", "logs")
@@ -32,7 +31,7 @@ func main() {
 	defer os.RemoveAll(books)
 
 	out := slog.NewJSONHandler(os.Stdout, nil)
-	rt, err := router.New(router.WithLogger(slog.New(out).With("worker", "main")))
+	rt, err := router.New(router.WithLogger(slog.New(out))) // a worker that panics is in the stream, too
 	check(err)
 	check(rt.Start())
 	defer rt.Stop()
@@ -41,15 +40,9 @@ func main() {
 	ended := make(chan string)
 	names := []string{"red", "green", "blue"}
 	for _, name := range names {
-		s, receiver, err := rt.Pipe()
-		check(err)
-		defer receiver.Close()
 		book := filepath.Join(books, name)
-		cmd := exec.Command("/proc/self/exe", name, book)
-		cmd.Stderr = os.Stderr
-		worker, err := rt.Launch(cmd, s)
+		worker, err := router.Command{Name: name, Args: []string{book}}.Start(rt)
 		check(err)
-
 		sink := slogrouter.NewSink(out, &slogrouter.Options{
 			Attrs: []slog.Attr{slog.String("worker", name), slog.Int("pid", worker.PID())},
 		})
@@ -65,7 +58,7 @@ func main() {
 			lost += max(0, len(logged)-collected)
 			ended <- fmt.Sprintf("%-5s logged %d records, %d are in the stream; its end: %v", name, len(logged), collected, err)
 		}
-		receiver.Handle(onRecord, onEnd)
+		worker.Receivers()[0].Handle(onRecord, onEnd)
 	}
 	for range names {
 		fmt.Fprintln(os.Stderr, <-ended)
@@ -76,21 +69,21 @@ func main() {
 }
 
 // work logs two thousand jobs; blue goes on until it is killed.
-func work(s *sender.Sender, name, path string) {
-	check(s.Start())
-	defer s.Stop()
+func work(ctx context.Context, s *sender.Sender) error {
 	log := slog.New(slogsender.NewHandler(s, nil))
-	book, err := os.Create(path)
-	check(err)
-	for i := 1; i <= 2000 || name == "blue"; i++ {
-		if s.Context().Err() != nil {
-			return // the main process has gone
+	book, err := os.Create(os.Args[1])
+	if err != nil {
+		return err
+	}
+	for i := 1; i <= 2000 || filepath.Base(book.Name()) == "blue"; i++ {
+		if ctx.Err() != nil {
+			return ctx.Err() // the main process has gone
 		}
 		start := time.Now()
-		log := log.With("job", i)
-		log.LogAttrs(context.Background(), slog.LevelInfo, "done", slog.Group("result", "size", i*i, "took", time.Since(start)))
+		log.With("job", i).Info("done", slog.Group("result", "size", i*i, "took", time.Since(start)))
 		book.Write([]byte{'.'}) // a byte for each record that was logged
 	}
+	return nil
 }
 
 func check(err error) {

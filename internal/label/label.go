@@ -16,14 +16,14 @@ var (
 	Loop    = named("loop")    // a GoLoop: handlers run on it
 	Post    = named("post")    // calls the func that PostLoop was given
 	Hook    = named("hook")    // calls a stall or skip hook
-	Launch  = named("launch")  // waits for a worker that was launched
+	Launch  = named("launch")  // starts workers, waits for them, restarts them
 )
 
 // In any process:
 var (
-	Watch   = named("watch")   // waits for another process to die
-	Context = named("context") // sees that Sender.Context ends
-	Vigil   = named("vigil")   // sees that the router dies
+	Watch   = named("watch")   // sees another process die
+	Context = named("context") // ends Sender.Context
+	Vigil   = named("vigil")   // sees the router die
 )
 
 // Name is the value of a label.
