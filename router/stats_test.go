@@ -2,6 +2,7 @@ package router
 
 import (
 	"encoding/json"
+	"log/slog"
 	"slices"
 	"testing"
 
@@ -73,4 +74,19 @@ func flatten(prefix string, v any) (names []string) {
 		names = []string{prefix[1:]}
 	}
 	return names
+}
+
+// How a worker ended can be read in logs as JSON, too, where an *os.ProcessState would be {}.
+func TestLoggedExitsInJSON(t *testing.T) {
+	guard(t)
+	var out journal
+	r := begin(t, WithLogger(slog.New(slog.NewJSONHandler(&out, nil))))
+	w := task(t, "good").launched(t, r)
+	must(t, w.Kill())
+	require.Error(t, w.Wait())
+	require.ErrorIs(t, ended(t, r, w.Receivers()[0]), ErrPeerDied)
+	for _, msg := range []string{"worker ended", "worker died"} {
+		eventually(t, msg, func() bool { return len(out.matching(`"msg":"`+msg+`"`)) == 1 })
+		require.Contains(t, out.matching(msg)[0], `"state":"signal: killed"`)
+	}
 }

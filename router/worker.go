@@ -144,7 +144,7 @@ func (w *Worker) supervise(policy backoff, begin func(number int) (*process, err
 		w.accompany(l)
 		state := l.cmd.ProcessState // nil where somebody else in this process has waited for all children
 		err, lived, good := l.err, l.lived, state != nil && state.Success()
-		w.log.Info("worker ended", "worker", w.name, "pid", l.cmd.Process.Pid, "state", state, "lived", lived)
+		w.log.Info("worker ended", "worker", w.name, "pid", l.cmd.Process.Pid, "state", state.String(), "lived", lived)
 		for begun := false; !begun; number++ {
 			if !policy.wanted(good) || w.isStopping() {
 				return err
