@@ -81,7 +81,7 @@ func TestLoggedExitsInJSON(t *testing.T) {
 	guard(t)
 	var out journal
 	r := begin(t, WithLogger(slog.New(slog.NewJSONHandler(&out, nil))))
-	w := task(t, "good").launched(t, r)
+	w := task(t, "deaf").launched(t, r)
 	must(t, w.Kill())
 	require.Error(t, w.Wait())
 	require.ErrorIs(t, ended(t, r, w.Receivers()[0]), ErrPeerDied)
