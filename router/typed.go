@@ -67,7 +67,7 @@ func (t *Typed[T]) Recv(ctx context.Context) (*T, error) {
 //
 //	for v, err := range in.Messages(ctx) {
 //		if bad, ok := errors.AsType[*router.DecodeError](err); ok {
-//			report(bad)
+//			report(bad.Seq, bad.Data)
 //			continue // with the next one
 //		}
 //		if err != nil {

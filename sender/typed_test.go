@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"structs"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -202,6 +204,41 @@ func TestTypedEncodesInTheRing(t *testing.T) {
 			require.NoError(t, s.Stop())
 			r.poll()
 		})
+	}
+}
+
+// Any number of goroutines send through one Typed: nobody's buffer or claim is another's.
+func TestTypedConcurrently(t *testing.T) {
+	r := newTypedRouter(t, shm.Memfd)
+	s := r.started()
+	got := r.consume()
+	in := NewTyped(s, codec.WithSize(codec.JSON[[]string](), func(v *[]string) int { return len(*v)*12 + 2 }))
+	var wg sync.WaitGroup
+	want := make(map[string]int)
+	for g := range 4 {
+		for i := range 15 {
+			v := slices.Repeat([]string{fmt.Sprintf("%d.%07d", g, i)}, 1+i%3*7000) // a third of them in the ring
+			b, _ := json.Marshal(v)
+			want[string(b)]++
+		}
+		wg.Go(func() {
+			for i := range 15 {
+				v := slices.Repeat([]string{fmt.Sprintf("%d.%07d", g, i)}, 1+i%3*7000)
+				if err := in.Send(t.Context(), &v); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, s.Stop())
+	for _, m := range got() {
+		want[m.data]--
+	}
+	for text, n := range want {
+		if text != "" && n != 0 {
+			t.Errorf("%.20s, %d bytes: %d too few", text, len(text), n)
+		}
 	}
 }
 
