@@ -148,7 +148,22 @@ func TestCommandDies(t *testing.T) {
 	}
 }
 
+// rudely is a grace that begins with SIGTERM, so that no test waits for it.
+const rudely = time.Hour
+
+func rude(t *testing.T) {
+	before := politely
+	politely = func(grace time.Duration) time.Duration {
+		if grace == rudely {
+			return 0
+		}
+		return before(grace)
+	}
+	t.Cleanup(func() { politely = before })
+}
+
 func TestWorkerStop(t *testing.T) {
+	rude(t)
 	pause := func(w *Worker) {
 		require.NoError(t, w.Signal(unix.SIGSTOP))
 		eventually(t, "each of its threads is stopped", func() bool {
@@ -167,11 +182,11 @@ func TestWorkerStop(t *testing.T) {
 		grace             time.Duration
 		before            func(*Worker)
 	}{
-		{"obeys", "obedient", "exit status 0", time.Hour, nil},
-		{"knows no context", "plain", "signal: terminated", 200 * time.Millisecond, nil},
-		{"hangs", "deaf", "signal: killed", 200 * time.Millisecond, nil},
-		{"computes", "busy", "signal: killed", 200 * time.Millisecond, nil},
-		{"is stopped", "obedient", "signal: killed", 200 * time.Millisecond, pause},
+		{"obeys", "obedient", "exit status 0", 2 * time.Hour, nil},
+		{"knows no context", "plain", "signal: terminated", rudely, nil},
+		{"hangs", "deaf", "signal: killed", time.Millisecond, nil},
+		{"computes", "busy", "signal: killed", time.Millisecond, nil},
+		{"is stopped", "obedient", "signal: killed", time.Millisecond, pause},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			guard(t)
@@ -458,6 +473,7 @@ func TestRouterStopsWorkers(t *testing.T) {
 	for _, resume := range []bool{false, true} {
 		t.Run(fmt.Sprintf("resume=%v", resume), func(t *testing.T) {
 			guard(t)
+			rude(t)
 			goroutines := runtime.NumGoroutine()
 			var opts []Option
 			if resume {
@@ -467,9 +483,7 @@ func TestRouterStopsWorkers(t *testing.T) {
 			var workers []*Worker
 			for _, name := range []string{"obedient", "plain", "deaf"} {
 				c := task(t, name)
-				if c.Grace = 300 * time.Millisecond; name == "obedient" {
-					c.Grace = time.Hour
-				}
+				c.Grace = map[string]time.Duration{"obedient": 2 * time.Hour, "plain": rudely, "deaf": time.Millisecond}[name]
 				workers = append(workers, c.launched(t, r))
 			}
 			s, rcv := pipe(t, r)

@@ -113,6 +113,9 @@ func (w *Worker) current() *process {
 	return w.life
 }
 
+// politely is how much of the grace there is before SIGTERM. Tests replace it.
+var politely = func(grace time.Duration) time.Duration { return grace / 2 }
+
 // accompany returns when a life has ended, having ended it if the worker is to stop.
 func (w *Worker) accompany(l *process) {
 	stop := w.stop
@@ -127,8 +130,9 @@ func (w *Worker) accompany(l *process) {
 		case <-stop:
 			stop = nil
 			l.cancel()
-			terminate, kill = time.After(w.grace/2), time.After(w.grace)
+			terminate = time.After(politely(w.grace))
 		case <-terminate:
+			kill = time.After(w.grace - politely(w.grace))
 			l.cmd.Process.Signal(unix.SIGTERM)
 		case <-kill:
 			w.log.Warn("worker did not end in time and is killed", "worker", w.name, "pid", l.cmd.Process.Pid, "grace", w.grace)
