@@ -71,6 +71,7 @@ type Consumer struct {
 
 	onSkip  func(SkipEvent)
 	onStall func(StallEvent)
+	telling atomic.Bool // in one of these: who interrupts need not wait until that is noticed
 }
 
 // ConsumerOption changes how Consume opens a consumer.

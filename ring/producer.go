@@ -26,8 +26,10 @@ type Producer struct {
 
 	unfenced uint64 // the fence word with which a send may commit at once
 
-	woken      bool // out of the last sleep for room, before its time
-	behindTurn bool // another had the turn when room was last looked for
+	woken       bool   // out of the last sleep for room, before its time
+	behindTurn  bool   // another had the turn when room was last looked for
+	announced   bool   // it has waited for room before,
+	announcedAt uint32 // in this episode
 
 	records, bytes uint64 // counted here, published by publish
 

@@ -112,6 +112,8 @@ func (c *Consumer) examine(pos uint64, w header) (gone bool, err error) {
 		f.dead = w.owner() + 1
 		f.taken = true
 		if c.onSkip != nil {
+			c.telling.Store(true)
+			defer c.telling.Store(false)
 			c.onSkip(SkipEvent{Slot: w.owner(), Position: pos, Granules: w.granules(), Recovery: time.Duration(now - f.alive)})
 		}
 	}
@@ -125,6 +127,8 @@ func (c *Consumer) tellStall(now int64) {
 		return
 	}
 	f.told = 2 * age
+	c.telling.Store(true)
+	defer c.telling.Store(false)
 	roster := rosterAt(f.word.owner())
 	c.onStall(StallEvent{
 		Slot:         f.word.owner(),

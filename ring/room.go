@@ -145,9 +145,12 @@ func (p *Producer) exit() {
 
 // waitHead waits for head to move: it spins for a moment, then announces
 // itself, takes the second look, and sleeps. Where others sleep already it is
-// their turn: it does not spin. Who has slept before (again) looks before it
-// announces itself again, and if it was woken in vain asks whether that was
-// because no consumer lives. ErrFull means look again.
+// their turn: it does not spin, and sleeps for long. But the flag that it finds
+// may be its own, of an earlier wait: it stays up until a quarter is free, which
+// a slow consumer may take long for. Then the episode has not moved since.
+// Who has slept before (again) looks before it announces itself again, and if it
+// was woken in vain asks whether that was because no consumer lives. ErrFull
+// means look again.
 func (p *Producer) waitHead(ctx context.Context, try func() error, again bool) error {
 	queued := p.roomWaiters.Load() != noneWaits
 	look := again
@@ -172,6 +175,8 @@ func (p *Producer) waitHead(ctx context.Context, try func() error, again bool) e
 		doubt = !alive
 	}
 	episode := p.roomEpisode.Load() // before the flag, see above
+	served := !p.announced || episode != p.announcedAt
+	p.announced, p.announcedAt = true, episode
 	p.roomWaiters.Store(someWait)
 	if err := try(); err != ErrFull {
 		return err
@@ -180,10 +185,17 @@ func (p *Producer) waitHead(ctx context.Context, try func() error, again bool) e
 	nap := roomNap
 	if doubt {
 		nap = min(nap, doubtNap)
-	} else if queued && !p.behindTurn && !p.a.orphaned.Load() {
+	} else if queued && served && !p.behindTurn && !p.a.orphaned.Load() {
 		nap = queuedNap // whoever has the turn may have died with it, and who sleeps long buries it late
 	}
-	return p.napForRoom(ctx, episode, nap)
+	err := p.napForRoom(ctx, episode, nap)
+	if err == context.DeadlineExceeded {
+		// There may be room although nobody was woken for it.
+		if last := try(); last != ErrFull {
+			return last
+		}
+	}
+	return err
 }
 
 // napForRoom sleeps until the consumer makes room, for nap at most.
@@ -263,8 +275,8 @@ func (c *Consumer) makeRoom(pos uint64) {
 }
 
 // minds looks after the waiters where there is nothing to consume: nobody else
-// does if those who were woken are no more. up says that some may still sleep,
-// woke that there may be something to consume now.
+// does if those who were woken are no more. up says that some may still sleep
+// although there is room, woke that there may be something to consume now.
 func (c *Consumer) minds() (up, woke bool) {
 	head := c.released
 	if c.manual {
@@ -276,28 +288,28 @@ func (c *Consumer) minds() (up, woke bool) {
 		return false, false
 	}
 	if c.manual {
-		return true, c.admitLocked(head)
+		return c.admitLocked(head)
 	}
-	return true, c.admit(head)
+	return c.admit(head)
 }
 
-func (c *Consumer) admit(head uint64) bool {
+func (c *Consumer) admit(head uint64) (free, woke bool) {
 	c.admission.mu.Lock()
 	defer c.admission.mu.Unlock()
 	return c.admitLocked(head)
 }
 
-// admitLocked wakes the next waiters if it is time to, and says so. While those
-// who were woken before have not filled the ring, more of them would only share
+// admitLocked wakes the next waiters if a quarter of the ring is free and it is
+// time to, and says both. While those who were woken before have not filled the ring, more of them would only share
 // the processors, so they come slowly; where nothing arrives at all, twice as
 // many each time. The hint stands for the end of what is claimed; where it lags
 // the ring looks emptier than it is, and waiters look once more than they had
 // to.
-func (c *Consumer) admitLocked(head uint64) bool {
+func (c *Consumer) admitLocked(head uint64) (free, woke bool) {
 	a := &c.admission
 	used := int64(c.hint.Load() - head)
 	if used > int64(c.size-c.size/4) {
-		return false
+		return false, false // who makes room looks again: the next Poll, or Release
 	}
 	now := shm.Now()
 	still := head == a.head
@@ -313,17 +325,17 @@ func (c *Consumer) admitLocked(head uint64) bool {
 			a.few = min(2*a.few, math.MaxInt32)
 		}
 	case since < admitPace:
-		return false
+		return true, false
 	}
 	if c.roomWaiters.Swap(noneWaits) == noneWaits {
-		return false
+		return true, false
 	}
 	a.at = now
 	c.roomEpisode.Add(1)
 	if shm.FutexWake(c.roomEpisode, a.few) == a.few {
 		c.roomWaiters.CompareAndSwap(noneWaits, moreWait)
 	}
-	return true
+	return true, true
 }
 
 // Rouse has everybody who waits for room, in all processes, look again and then

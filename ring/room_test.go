@@ -558,3 +558,74 @@ func TestFullAndEmpty(t *testing.T) {
 		}
 	})
 }
+
+// A consumer may be so slow that a quarter of the ring is not free for long. The
+// flag that a lone sender finds is its own then: there is nobody behind whom it
+// would have to sleep for long.
+func TestSlowConsumer(t *testing.T) {
+	t.Cleanup(ring.SetNaps(10 * time.Millisecond))
+	t.Cleanup(ring.SetQueuedNap(time.Hour))
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	p, c := ringtest.Producer(t, r), ringtest.Consume(t, r)
+	ctx := ringtest.Context(t)
+	for range 5 {
+		fill(t, p)
+		sent := make(chan error, 1)
+		go func() { sent <- p.Send(ctx, nil, 1) }()
+		ringtest.Until(t, "it sleeps", func() bool { return sleepers(t, os.Getpid()) == 1 })
+		require.Len(t, ringtest.Poll(t, c, 1), 1)
+		require.NoError(t, <-sent, "only the end of its own sleep tells it of room")
+		require.NotZero(t, r.RoomWaiters())
+	}
+}
+
+// When its time is over a sender looks once more: there may be room for which
+// nobody was woken. One that is called off does not.
+func TestLastLook(t *testing.T) {
+	withoutTimeLimits(t)
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	p := ringtest.Producer(t, r)
+	ringtest.Consume(t, r)
+	late := 0
+	wait := func(ctx context.Context) error {
+		return p.AwaitRoom(ctx, 0, func() error {
+			if ctx.Err() == nil {
+				return ring.ErrFull
+			}
+			late++
+			return nil
+		})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	require.NoError(t, wait(ctx))
+	require.Equal(t, 1, late)
+	ctx, cancel = context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- wait(ctx) }()
+	ringtest.Until(t, "it sleeps", func() bool { return sleepers(t, os.Getpid()) == 1 })
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	require.Equal(t, 1, late)
+}
+
+// Where nothing is free the consumer does not nap shortly for those who wait.
+func TestRestsWhereNothingIsFree(t *testing.T) {
+	withoutTimeLimits(t)
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	p := ringtest.Producer(t, r)
+	c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift), ring.WithManualRelease())
+	n := fill(t, p)
+	ringtest.Poll(t, c, n)
+	sent := make(chan error, 1)
+	go func() { sent <- p.Send(ringtest.Context(t), nil, 1) }()
+	ringtest.Until(t, "somebody waits", func() bool { return r.RoomWaiters() != 0 })
+	done := asleep(t, r, c, 1)
+	sleeps := r.SleepEpisode()
+	time.Sleep(20 * time.Millisecond)
+	require.Equal(t, sleeps, r.SleepEpisode(), "it wakes again and again")
+	require.NoError(t, c.Release(c.Position()))
+	require.NoError(t, <-sent)
+	require.NoError(t, <-done)
+	require.Len(t, ringtest.Poll(t, c, 9), 1)
+}

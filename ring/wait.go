@@ -164,11 +164,12 @@ func (c *Consumer) overtaken(pos uint64) error {
 }
 
 // Interrupt makes the current Wait, or else the next one, return
-// ErrInterrupted, once. Any goroutine may call it; it returns when the waiter
-// has noticed, or is not waiting.
+// ErrInterrupted, once. Any goroutine may call it, also one that Wait has called
+// back (WithOnStall, WithOnSkip). It returns when the waiter has noticed, or is
+// about to, being called back, or is not waiting.
 func (c *Consumer) Interrupt() {
 	c.interrupted.Store(true)
-	c.wakeUntil(c.waiting.Load(), func() bool { return !c.interrupted.Load() })
+	c.wakeUntil(c.waiting.Load(), func() bool { return !c.interrupted.Load() || c.telling.Load() })
 }
 
 // wakeUntil wakes the waiter of one Wait (an odd number) until that has ended

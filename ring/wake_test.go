@@ -172,6 +172,33 @@ func TestInterruptRounds(t *testing.T) {
 	}
 }
 
+// Who is called back by a Wait may interrupt it.
+func TestInterruptFromWithin(t *testing.T) {
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	claim, err := ringtest.Producer(t, r).TryClaim(1, 0)
+	require.NoError(t, err)
+	defer claim.Abort()
+	var c *ring.Consumer
+	c = ringtest.Consume(t, r, ring.WithOnStall(func(ring.StallEvent) { c.Interrupt() }), ring.WithOnSkip(func(ring.SkipEvent) { c.Interrupt() }))
+	wait := func() error {
+		done := make(chan error, 1)
+		go func() { done <- c.Wait(context.Background()) }()
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(ringtest.Patience):
+			require.FailNow(t, "it waits for itself")
+			return nil
+		}
+	}
+	require.ErrorIs(t, wait(), ring.ErrInterrupted)
+	// From now on the claim is of nobody who lives.
+	pos := claim.Position()
+	r.SetWord(pos, ring.MakeHeader(ring.Busy, r.TagAt(pos), 7, 1))
+	require.NoError(t, wait(), "it was skipped")
+	require.ErrorIs(t, wait(), ring.ErrInterrupted)
+}
+
 func TestContextRounds(t *testing.T) {
 	withoutTimeLimits(t)
 	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)

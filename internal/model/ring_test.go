@@ -27,7 +27,7 @@ var sharedWords = map[string]string{
 }
 
 // privateWords are atomic words of one process.
-var privateWords = []string{"closed", "producers", "open", "pos", "polled", "freed", "interrupted", "waiting", "awake", "orphaned"}
+var privateWords = []string{"closed", "producers", "open", "pos", "polled", "freed", "interrupted", "waiting", "awake", "orphaned", "telling"}
 
 var atomicOps = map[string]string{"Load": "load", "Store": "store", "CompareAndSwap": "cas", "Swap": "swap", "Add": "add"}
 

@@ -12,7 +12,7 @@ package model
 //	csRoomFlag -> csRoomLook -> csRoomSwap -> csRoomSeq -> csRoomWake [-> csRoomMore]
 //
 // It wakes a few, and sets the flag again if there may be more. The same it does when it has found nothing, before it
-// sleeps: while the flag is up it naps for a moment only.
+// sleeps: while the flag is up it naps for a moment only, unless a claim in front keeps the ring full.
 //
 // Who waits for the release of what it sent has pcReleased in the place of the claim, which does not ring.
 
@@ -173,10 +173,10 @@ func (m *model) stepWakeRoom(s *state, choice int) {
 		}
 	case csRoomLook:
 		k.pc = csRoomSwap
-		if choice == 0 {
-			if k.nap != 0 {
-				k.nap = short
-			}
+		if choice == 0 && k.nap != 0 {
+			k.nap = short
+		}
+		if choice != 1 {
 			m.released(s)
 		}
 	case csRoomSwap:
@@ -215,6 +215,9 @@ func (m *model) admitted(s *state) {
 func (m *model) roomChoices(s *state) int {
 	switch s.consumer.pc {
 	case csRoomLook:
+		if k := &s.consumer; k.nap != 0 && s.hint > s.head && s.hint-s.head > H-m.Quarter {
+			return 3 // also to rest: there is nothing for those who wait
+		}
 		return 2
 	case csRoomWake:
 		return 1 << m.asleepForRoom(s)
