@@ -19,6 +19,10 @@ import (
 // The program is its own worker, unless it is that of a test.
 func init() {
 	if sender.Launched() && os.Getenv("ROUTER_TEST_ROLE") == "" {
+		work := work
+		if len(os.Args) > 1 && os.Args[1] == "progress" {
+			work = sendProgress
+		}
 		if err := sender.Main(work); err != nil {
 			log.Fatal(err) // with its status, the receiver is told
 		}

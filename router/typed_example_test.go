@@ -10,8 +10,6 @@ import (
 	"io"
 	"log"
 	"net/netip"
-	"os"
-	"os/exec"
 	"structs"
 
 	"github.com/shmrouter/shmrouter/router"
@@ -28,29 +26,15 @@ type Progress struct {
 
 var progress = codec.MustStruct[Progress]()
 
-// The program is its own worker: started with an argument, it sends.
-func init() {
-	if len(os.Args) == 2 && os.Args[1] == "example-typed-worker" {
-		workTyped()
-		os.Exit(0)
-	}
-}
-
-func workTyped() {
-	s, err := sender.FromEnv()
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := s.Start(); err != nil {
-		log.Fatal(err)
-	}
-	defer s.Stop()
+// sendProgress is the worker: its main is sender.Main(sendProgress).
+func sendProgress(ctx context.Context, s *sender.Sender) error {
 	out := sender.NewTyped(s, progress)
 	for i := range int64(4) {
-		if err := out.Send(s.Context(), &Progress{Step: i, Done: float64(i) / 4}); err != nil {
-			return // the receiver is not interested any more
+		if err := out.Send(ctx, &Progress{Step: i, Done: float64(i) / 4}); err != nil {
+			return err // the receiver is not interested any more
 		}
 	}
+	return nil
 }
 
 // A worker process sends structs, the main process receives them.
@@ -63,16 +47,12 @@ func ExampleTyped() {
 		log.Fatal(err)
 	}
 	defer r.Stop()
-	s, rcv, err := r.Pipe()
+	worker, err := router.Command{Args: []string{"progress"}}.Start(r) // this program, once more
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer rcv.Close()
-	worker, err := r.Launch(exec.Command(os.Args[0], "example-typed-worker"), s)
-	if err != nil {
-		log.Fatal(err)
-	}
-	for p, err := range router.NewTyped(rcv, progress).Messages(context.Background()) {
+	in := router.NewTyped(worker.Receivers()[0], progress)
+	for p, err := range in.Messages(context.Background()) {
 		if err != nil {
 			log.Fatal(err)
 		}
