@@ -94,7 +94,7 @@ func TestSizeIsExact(t *testing.T) {
 	}
 }
 
-func TestSendAllocatesNothing(t *testing.T) {
+func TestAppendAllocatesNothing(t *testing.T) {
 	_, s, rcv := openPipe(t)
 	rcv.Handle(func(router.Message) {}, nil)
 	out := sender.NewTyped(s, New[timestamppb.Timestamp]())
@@ -156,4 +156,30 @@ func Example() {
 		fmt.Println(at.AsTime())
 	}
 	// Output: 1970-01-01 00:00:01 +0000 UTC
+}
+
+// BenchmarkSend is a message beside its bytes.
+func BenchmarkSend(b *testing.B) {
+	_, s, rcv := openPipe(b)
+	rcv.Handle(func(router.Message) {}, nil)
+	v := timestamppb.Now()
+	raw, err := proto.Marshal(v)
+	require.NoError(b, err)
+	out := sender.NewTyped(s, New[timestamppb.Timestamp]())
+	b.Run("codec=raw", func(b *testing.B) {
+		for b.Loop() {
+			if err := s.Send(context.Background(), raw); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("codec=protobuf", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := out.Send(context.Background(), v); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	require.NoError(b, s.Stop())
 }
