@@ -263,7 +263,11 @@ func TestCommandOfWhichNobodyKnowsTheExit(t *testing.T) {
 	guard(t)
 	r := begin(t)
 	signal.Ignore(unix.SIGCHLD)
-	defer signal.Reset(unix.SIGCHLD)
+	defer func() { // Reset would leave it ignored, also for the tests after this one
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, unix.SIGCHLD)
+		signal.Stop(c)
+	}()
 	c := task(t, "exit 3")
 	y := endings{make(chan error, 10)}
 	c.Receive, c.Restart = y.receive, Restart{When: RestartOnFailure, Delay: 1, Limit: 1}
