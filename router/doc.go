@@ -27,6 +27,9 @@
 // to a warning if that is closed. Step 9, deliver (receiver.go): to the handler,
 // or into the queue of Recv.
 //
+// NewTyped makes values of the messages, by the codec that the sender.Typed at the
+// other end has, and NewReader an io.Reader of the pipe.
+//
 // # What is promised
 //
 //   - Messages of one pipe arrive in the order of their sends, each once. Of two

@@ -33,6 +33,11 @@
 // Memory is bounded: where the router does not keep up the ring fills, and Send waits, while [Sender.TrySend]
 // says [ErrFull].
 //
+// # Values, and streams
+//
+// [NewTyped] sends values instead of bytes, by a codec of package sender/codec: structs as they lie in memory, types
+// that encode themselves, JSON, protocol buffers. [NewWriter] makes an io.Writer of a Sender.
+//
 // # Many senders
 //
 // All methods may be called by any number of goroutines. A process takes one seat in the router's roster for
