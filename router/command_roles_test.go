@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shmrouter/shmrouter/sender"
 )
@@ -100,6 +103,35 @@ func worksman(arg string) error {
 		}
 		return nil
 	})
+}
+
+// ignorantMain never learns how a worker ended.
+func ignorantMain(string) error {
+	signal.Ignore(unix.SIGCHLD)
+	r, err := New()
+	if err == nil {
+		err = r.Start()
+	}
+	if err != nil {
+		return err
+	}
+	ends := make(chan error, 2)
+	w, err := Command{Env: roleVars("worksman", "exit 3"), Restart: Restart{When: RestartOnFailure, Delay: 1, Limit: 1},
+		Receive: func(_ int, receivers []*Receiver) {
+			receivers[0].Handle(func(Message) {}, func(err error) { ends <- err })
+		}}.Start(r)
+	if err != nil {
+		return err
+	}
+	if err := w.Wait(); !errors.Is(err, ErrGaveUp) || !errors.Is(err, unix.ECHILD) || w.LastExit() != nil {
+		return fmt.Errorf("it ended by %v: %w", w.LastExit(), err)
+	}
+	for range 2 {
+		if peer, ok := errors.AsType[*PeerError](<-ends); !ok || peer.State != nil {
+			return fmt.Errorf("not a death of which nothing is known: %w", peer)
+		}
+	}
+	return r.Stop()
 }
 
 const spamSize = 10 << 20

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -260,28 +259,7 @@ func TestWorkerStopByAHandler(t *testing.T) {
 
 // A program that ignores SIGCHLD, or waits for all children, takes the exit status away.
 func TestCommandOfWhichNobodyKnowsTheExit(t *testing.T) {
-	guard(t)
-	r := begin(t)
-	signal.Ignore(unix.SIGCHLD)
-	defer func() { // Reset would leave it ignored, also for the tests after this one
-		c := make(chan os.Signal, 1)
-		signal.Notify(c, unix.SIGCHLD)
-		signal.Stop(c)
-	}()
-	c := task(t, "exit 3")
-	y := endings{make(chan error, 10)}
-	c.Receive, c.Restart = y.receive, Restart{When: RestartOnFailure, Delay: 1, Limit: 1}
-	w, err := c.Start(r)
-	require.NoError(t, err)
-	err = w.Wait()
-	require.ErrorIs(t, err, ErrGaveUp)
-	require.ErrorIs(t, err, unix.ECHILD)
-	require.Nil(t, w.LastExit())
-	for range 2 {
-		var peer *PeerError
-		require.ErrorAs(t, within(t, "end", y.ends), &peer)
-		require.Nil(t, peer.State)
-	}
+	play(t, "ignorant main", "", nil)
 }
 
 // endings is a Receive that reads each life to its end.

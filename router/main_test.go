@@ -60,6 +60,7 @@ var roles = map[string]func(arg string) error{
 	"hog":             func(string) error { hosttest.Hog(); fmt.Println("busy"); select {} },
 	"worksman":        worksman,
 	"commanding main": commandingMain,
+	"ignorant main":   ignorantMain,
 	"honest":          sendUntilTold,
 	"labelled":        labelledRole,
 	"scribbler":       scribble,
