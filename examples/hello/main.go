@@ -1,8 +1,6 @@
 // Hello is a program with a worker: a process of its own that sends messages through shared memory, and may crash
 // or be killed without harm to the main process. The program is both: started by hand it is the main process, which
-// starts it once more as the worker. Run it by
-//
-//	go run ./examples/hello
+// starts it once more as the worker. Run it: go run ./examples/hello
 package main
 
 import (
@@ -10,11 +8,19 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
-	"os"
 
 	"github.com/shmrouter/shmrouter/router"
 	"github.com/shmrouter/shmrouter/sender"
+	"github.com/shmrouter/shmrouter/sender/codec"
 )
+
+// Greeting is what the worker sends. Any type that encoding/json takes will do; other codecs are faster.
+type Greeting struct {
+	Number int
+	Text   string
+}
+
+var greetings = codec.JSON[Greeting]()
 
 func main() {
 	if sender.Launched() {
@@ -27,9 +33,9 @@ func main() {
 	defer rt.Stop()
 	worker, err := router.Command{Name: "hello"}.Start(rt)
 	check(err)
-	for m, err := range worker.Receivers()[0].Messages(context.Background()) {
+	for g, err := range router.NewTyped(worker.Receivers()[0], greetings).Messages(context.Background()) {
 		check(err) // a worker that died before its time: errors.Is(err, router.ErrPeerDied)
-		fmt.Printf("%s\n", m.Data)
+		fmt.Println(g.Number, g.Text)
 	}
 	check(worker.Wait())
 }
@@ -37,8 +43,9 @@ func main() {
 // work is the worker. Its context ends when there is no use in going on: the main process has died, or cancels.
 func work(ctx context.Context, s *sender.Sender) error {
 	fmt.Println("what a worker prints is logged")
+	out := sender.NewTyped(s, greetings)
 	for i := range 3 {
-		if err := s.Send(ctx, fmt.Appendf(nil, "hello %d from process %d", i, os.Getpid())); err != nil {
+		if err := out.Send(ctx, &Greeting{Number: i, Text: "hello"}); err != nil {
 			return err
 		}
 	}
