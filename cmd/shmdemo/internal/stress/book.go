@@ -20,6 +20,9 @@ type book struct {
 	acked      uint64
 	heldAtEnd  int // members that died inside a claim, by their own account
 	open       map[*member]struct{}
+	good       uint64   // messages delivered up to now, of everybody
+	goodBytes  uint64   // likewise
+	bySeat     []uint64 // likewise
 	violations []string
 	more       int // violations beyond maxViolations
 
@@ -31,7 +34,9 @@ type book struct {
 // maxViolations is how many are told; a broken ring has millions.
 const maxViolations = 50
 
-func newBook(m *meter) *book { return &book{meter: m, open: map[*member]struct{}{}} }
+func newBook(m *meter, seats int) *book {
+	return &book{meter: m, open: map[*member]struct{}{}, bySeat: make([]uint64, seats)}
+}
 
 // arrive takes a message of m. It runs on the loop.
 func (b *book) arrive(m *member, data []byte) {
@@ -40,7 +45,13 @@ func (b *book) arrive(m *member, data []byte) {
 	if m.lane.next == 1 {
 		b.open[m] = struct{}{}
 	}
+	before := m.lane.tally
 	sent := m.lane.arrive(data)
+	if n := m.lane.delivered - before.delivered; n > 0 {
+		b.good += n
+		b.goodBytes += m.lane.bytes - before.bytes
+		b.bySeat[m.seat] += n
+	}
 	b.mu.Unlock()
 	if sent != 0 {
 		b.meter.latency(sent, now)

@@ -23,6 +23,8 @@
 //	host.go       the router, which may serve several runs
 //	run.go        the phases of a run, from the first launch to the verdict
 //	watchdog.go   no progress is a verdict too
+//	timeline.go   the figures over time, where they are asked for
+//	stay.go       who sat where, and when
 //	report.go     the figures, as a table and as JSON
 //
 // A soak (package soak) has more in its runs:

@@ -13,11 +13,12 @@ import (
 // fleet is the workers as the main process sees them. Each seat has a goroutine
 // that launches an incarnation, waits until it is gone, and launches the next.
 type fleet struct {
-	cfg   *Config
-	noise []byte
-	host  mainSide
-	book  *book
-	meter *meter
+	cfg    *Config
+	noise  []byte
+	host   mainSide
+	book   *book
+	meter  *meter
+	record *recorder // nil: nobody writes down who comes and goes
 
 	seats  []seat
 	order  atomic.Uint64 // for everybody, also those still to come
@@ -74,12 +75,14 @@ func (f *fleet) keep(i int) {
 			return
 		}
 		noteStarted(m.worker.PID())
+		f.record.came(m)
 		s.now.Store(m)
 		m.order(f.order.Load()) // it may have changed before the Store
 		exit := m.worker.Wait()
 		noteWaited(m.worker.PID())
 		s.now.Store(nil)
 		f.meter.released(m)
+		f.record.left(m)
 		s.sent += m.diary.page.sent.Load()
 		room <- struct{}{}
 		settling.Go(func() {

@@ -67,6 +67,7 @@ func (k *killer) kill(m *member, inClaim bool) {
 	if inClaim {
 		k.inClaim.Add(1)
 	}
+	k.f.record.killed(m, inClaim)
 }
 
 // pick returns a worker, nil if there is none at the chosen seat.
@@ -150,10 +151,12 @@ func (s *stopper) stop(ctx context.Context, m *member, long time.Duration) {
 		return // it has just been killed
 	}
 	s.stopped.Add(1)
+	from := shm.Now()
 	select {
 	case <-ctx.Done():
 	case <-time.After(long):
 	case <-m.worker.Done():
 	}
 	m.worker.Signal(syscall.SIGCONT)
+	s.f.record.stopped(m, from, shm.Now())
 }

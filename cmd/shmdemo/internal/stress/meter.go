@@ -19,9 +19,8 @@ import (
 // is stopped; that is the design. So messages that were on their way during a stop
 // are measured apart.
 type meter struct {
-	mu        sync.Mutex
-	free      *hdrhistogram.Histogram // latency with nobody stopped, in ns
-	stopped   *hdrhistogram.Histogram // latency otherwise
+	mu sync.Mutex
+	latencies
 	recovery  *hdrhistogram.Histogram // as the router itself says
 	stalls    stalls
 	recovered recoveries
@@ -45,18 +44,33 @@ type stalls struct {
 	longestOther   time.Duration
 }
 
+// latencies are distributions of the time that messages took, in ns.
+type latencies struct {
+	free    *hdrhistogram.Histogram // with nobody stopped
+	stopped *hdrhistogram.Histogram // otherwise
+}
+
+func newLatencies() latencies { return latencies{newHistogram(), newHistogram()} }
+
+func (l latencies) take(o latencies) {
+	l.free.Merge(o.free)
+	l.stopped.Merge(o.stopped)
+}
+
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(10*time.Minute), 3) }
+
 func newMeter() *meter {
-	h := func() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(10*time.Minute), 3) }
-	return &meter{free: h(), stopped: h(), recovery: h(), recovered: newRecoveries()}
+	return &meter{latencies: newLatencies(), recovery: newHistogram(), recovered: newRecoveries()}
 }
 
 // latency takes the way of one message.
 func (m *meter) latency(sent, now int64) {
+	inStop := m.stops.Load() > 0 || sent < m.stopEnd.Load()
+	m.mu.Lock()
 	h := m.free
-	if m.stops.Load() > 0 || sent < m.stopEnd.Load() {
+	if inStop {
 		h = m.stopped
 	}
-	m.mu.Lock()
 	h.RecordValue(max(now-sent, 1))
 	m.mu.Unlock()
 }

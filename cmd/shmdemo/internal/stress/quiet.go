@@ -105,6 +105,7 @@ func (r *Run) await(done func() bool) {
 
 func (r *Run) phase(name string) {
 	r.now.Store(&name)
+	r.record.phase(name)
 	r.book.steps.Add(1)
 }
 

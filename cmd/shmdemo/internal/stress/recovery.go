@@ -13,7 +13,7 @@ import (
 
 // recoveries are how long it took until the others were rid of killed workers.
 type recoveries struct {
-	skip  *hdrhistogram.Histogram // see witness: what recoveryBound is promised for
+	skip  *hdrhistogram.Histogram // see witness: what RecoveryBound is promised for
 	whole *hdrhistogram.Histogram // from the lock being free, wherever the consumer was
 	stops *hdrhistogram.Histogram // as skip, where a worker was stopped meanwhile, perhaps in front
 	lock  *hdrhistogram.Histogram // from the kill to the kernel's freeing the lock
@@ -26,14 +26,14 @@ type recoveries struct {
 }
 
 func newRecoveries() recoveries {
-	h := func() *hdrhistogram.Histogram { return hdrhistogram.New(1, int64(10*time.Minute), 3) }
+	h := newHistogram
 	return recoveries{skip: h(), whole: h(), stops: h(), lock: h(), end: h(), last: h()}
 }
 
-// recoveryBound is what is promised where the consumer gets a core, and lastBound for a
+// RecoveryBound is what is promised where the consumer gets a core, and lastBound for a
 // message whose sender died before its wake.
 const (
-	recoveryBound = 10 * time.Millisecond
+	RecoveryBound = 10 * time.Millisecond
 	lastBound     = 100 * time.Millisecond
 )
 
@@ -61,7 +61,7 @@ func (m *meter) saw(c *sighting) {
 	inStop := m.stops.Load() > 0 || c.killed < m.stopEnd.Load()
 	begin := max(c.heldLast, c.ready)
 	var excuse time.Duration
-	if c.found && c.skipped-begin > int64(recoveryBound) {
+	if c.found && c.skipped-begin > int64(RecoveryBound) {
 		excuse = m.lateness.since(begin)
 	}
 	c.m.freeAt.Store(c.heldLast)
@@ -78,7 +78,7 @@ func (m *meter) saw(c *sighting) {
 	}
 	record(r.whole, c.skipped-c.heldLast)
 	record(r.skip, c.skipped-begin)
-	m.tooLate("a dead claim was skipped", recoveryBound, time.Duration(c.skipped-begin), excuse)
+	m.tooLate("a dead claim was skipped", RecoveryBound, time.Duration(c.skipped-begin), excuse)
 }
 
 func (m *meter) unseen() {
@@ -167,7 +167,7 @@ type Bucket struct {
 
 var bucketTops = []time.Duration{
 	50 * time.Microsecond, 100 * time.Microsecond, 200 * time.Microsecond, 500 * time.Microsecond, time.Millisecond, 2 * time.Millisecond,
-	5 * time.Millisecond, recoveryBound, 20 * time.Millisecond, 50 * time.Millisecond, lastBound, time.Second, time.Hour,
+	5 * time.Millisecond, RecoveryBound, 20 * time.Millisecond, 50 * time.Millisecond, lastBound, time.Second, time.Hour,
 }
 
 // report is for who holds the meter's mu.
@@ -200,13 +200,15 @@ func (r *recoveries) report() Recovery {
 	return res
 }
 
-// Print writes the distributions, and the buckets as bars.
-func (r *Recovery) Print(w io.Writer) {
-	fmt.Fprintf(w, "%-52s %9s %10s %10s %10s %10s\n", "after a kill", "count", "p50", "p99", "p99.9", "longest")
-	for _, row := range []struct {
-		what string
-		Spread
-	}{
+// RecoveryRow is one of the distributions, and what it is of.
+type RecoveryRow struct {
+	What string
+	Spread
+}
+
+// Rows are the distributions of which something was seen, as they are told.
+func (r *Recovery) Rows() []RecoveryRow {
+	rows := []RecoveryRow{
 		{"claim skipped, from its lock being free (10 ms)", r.Skip},
 		{"  also while the consumer was not there yet", r.Whole},
 		{"  with a worker stopped meanwhile", r.InStops},
@@ -214,10 +216,15 @@ func (r *Recovery) Print(w io.Writer) {
 		{"lock free, from the kill", r.LockFree},
 		{"receiver told, from the lock being free", r.End},
 		{"last message, from the kill (100 ms)", r.Last},
-	} {
-		if row.Count > 0 {
-			fmt.Fprintf(w, "%-52s %9s %10s %10s %10s %10s\n", row.what, Count(uint64(row.Count)), Time(row.P50), Time(row.P99), Time(row.P999), Time(row.Max))
-		}
+	}
+	return slices.DeleteFunc(rows, func(row RecoveryRow) bool { return row.Count == 0 })
+}
+
+// Print writes the distributions, and the buckets as bars.
+func (r *Recovery) Print(w io.Writer) {
+	fmt.Fprintf(w, "%-52s %9s %10s %10s %10s %10s\n", "after a kill", "count", "p50", "p99", "p99.9", "longest")
+	for _, row := range r.Rows() {
+		fmt.Fprintf(w, "%-52s %9s %10s %10s %10s %10s\n", row.What, Count(uint64(row.Count)), Time(row.P50), Time(row.P99), Time(row.P999), Time(row.Max))
 	}
 	most := int64(1)
 	for _, b := range r.Buckets {

@@ -13,6 +13,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/jedib0t/go-pretty/v6/table"
 
+	"github.com/shmrouter/shmrouter/bench"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/report"
 	"github.com/shmrouter/shmrouter/shm"
 )
@@ -49,6 +50,9 @@ type Result struct {
 	PeakRSS           uint64   `json:"peak_rss_bytes"`
 	Elapsed           int64    `json:"elapsed_ns"`
 
+	Machine  string    `json:"machine"`
+	Timeline *Timeline `json:"timeline,omitempty"` // where Config asks for it
+
 	Violations []string `json:"violations"`
 }
 
@@ -83,8 +87,10 @@ func (r *Run) result() *Result {
 	if sending == nil { // it hangs before that
 		sending = r.throughput()
 	}
+	line := r.record.finish()
 	a := r.book.account(r.fleet.present())
 	res := &Result{
+		Machine: bench.HostLine(), Timeline: line,
 		Seed: r.cfg.Seed, Workers: r.cfg.Workers, CPUs: runtime.NumCPU(),
 		Sent: a.sent, Acknowledged: a.acked, Delivered: a.delivered,
 		Lost: a.lost, Torn: a.torn, Duplicated: a.duplicated, Reordered: a.reordered,

@@ -31,6 +31,7 @@ type Config struct {
 	Patience  time.Duration // without progress for so long the run has failed
 	Host      *Host         // running, and not stopped by the run; nil: the run's own
 	Soak      bool          // everything at once: see soak.go
+	Timeline  bool          // tell how it went over time, too: Result.Timeline
 	Progress  io.Writer     // where to tell how it goes; nil: nowhere
 	Live      bool          // on one line of a terminal
 }
@@ -50,6 +51,7 @@ type Run struct {
 	killer  *killer
 	stopper *stopper
 	churn   churn
+	record  *recorder // nil: no timeline is asked for
 
 	began   int64  // shm.Now
 	missing uint64 // acknowledged, and given up by a drain
@@ -72,6 +74,9 @@ func (r *Run) Do(ctx context.Context) *Result {
 	}()
 	if !r.cfg.Soak { // which enforces no bound that would need it, and has threads by the hundred
 		go r.meter.lateness.watch(quit)
+	}
+	if r.record != nil {
+		go r.record.watch(quit)
 	}
 	go r.watchdog(quit)
 	shown.Go(func() { r.display(quit) })
@@ -130,7 +135,7 @@ func New(cfg Config) (*Run, error) {
 		}
 	}
 	m := r.host.meter
-	r.meter, r.book, r.before = m, newBook(m), r.host.main.figures()
+	r.meter, r.book, r.before = m, newBook(m, cfg.Workers), r.host.main.figures()
 	r.fleet = &fleet{cfg: &r.cfg, noise: newNoise(cfg.Seed), host: r.host.main, book: r.book, meter: m}
 	r.fleet.seats = make([]seat, cfg.Workers)
 	r.killer, r.stopper = newKiller(r.fleet), newStopper(r.fleet)
@@ -138,8 +143,14 @@ func New(cfg Config) (*Run, error) {
 	if r.killer.witness, err = newWitness(r.host.main, m); err != nil {
 		return nil, fmt.Errorf("%w: no witness: %w", ErrConfig, err)
 	}
-	r.phase("starting")
+	if cfg.Timeline && r.owned {
+		if r.record, err = newRecorder(r); err != nil {
+			return nil, fmt.Errorf("%w: no timeline: %w", ErrConfig, err)
+		}
+		r.fleet.record = r.record
+	}
 	r.began = shm.Now()
+	r.phase("starting")
 	r.book.last.Store(r.began)
 	return r, nil
 }

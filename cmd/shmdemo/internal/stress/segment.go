@@ -72,6 +72,12 @@ func (s *segment) close() {
 func (s *segment) head() uint64           { return load64(s.mem, atHead) }
 func (s *segment) word(pos uint64) uint64 { return load64(s.mem, s.table+pos%s.size*entry) }
 
+// fill is how many bytes are claimed and not given back, as the ring's own Stats reckons it.
+func (s *segment) fill() int64 {
+	used := int64(load64(s.mem, atHint) - s.head())
+	return min(max(used, 0), int64(s.size)) * granule
+}
+
 // current reports whether w, read at pos, is of a record there, in this lap.
 func (s *segment) current(w, pos uint64) bool { return w>>2&tagMask == (pos/s.size+1)&tagMask }
 
