@@ -6,6 +6,7 @@
 //	shmdemo                                  ten seconds of stress, a table, a verdict
 //	shmdemo --json --duration 1m --workers 32
 //	shmdemo --kills 10000 --in-claim 1 --kill-every 20ms
+//	shmdemo --report stress.html             the same as a page to look at
 //	shmdemo soak --duration 30m              everything at once, and nothing may grow
 //	shmdemo sweep                            kills at every instruction of every operation, in some minutes
 //	shmdemo sweep --quick                    the same for a sample of them
@@ -86,7 +87,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Help(help),
-		kong.BindTo(stdout, (*output)(nil)), kong.Vars{
+		kong.BindTo(stdout, (*output)(nil)), kong.Bind(commandLine(args)), kong.Vars{
 			"capacity": strconv.Itoa(ring.DefaultCapacity), "operations": strings.Join(sweep.Names(), ", "),
 			"rows": strings.Join(speed.Names(), ", "),
 		},

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/page"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
 	"github.com/shmrouter/shmrouter/ring"
 )
@@ -33,6 +34,7 @@ type stressCmd struct {
 	Capacity  int64          `placeholder:"BYTES" default:"${capacity}" help:"Size of the ring, a power of two from 65536 to 1073741824 (${default})."`
 	Path      string         `placeholder:"FILE" help:"Put the segment into this file, which must not exist, best in /dev/shm (a nameless one in memory)."`
 	Patience  time.Duration  `placeholder:"D" default:"30s" help:"Without progress for so long, the run has failed (${default})."`
+	Report    string         `placeholder:"FILE.html" help:"Write a page with curves and figures into this file, which is replaced as a whole; --json has the curves, too, then."`
 	JSON      bool           `name:"json" help:"Write the result as one JSON object to stdout."`
 }
 
@@ -105,7 +107,7 @@ func (c *stressCmd) config() stress.Config {
 		Sizes:     stress.Sizes{Given: c.Size.given, Min: c.Size.min, Max: c.Size.max},
 		KillEvery: c.KillEvery, Kills: c.Kills, InClaim: c.InClaim, StopEvery: c.StopEvery, Pause: c.Pause, Seed: c.Seed,
 		Capacity: c.Capacity, Path: c.Path, Patience: c.Patience,
-		Progress: os.Stderr, Live: isTerminal(os.Stderr),
+		Progress: os.Stderr, Live: isTerminal(os.Stderr), Timeline: c.Report != "",
 	}
 	switch {
 	case c.Duration != nil:
@@ -121,7 +123,11 @@ func (c *stressCmd) config() stress.Config {
 
 // Run carries out the run. The first signal ends it early: it is judged and told as
 // any other. After the second one nothing is waited for.
-func (c *stressCmd) Run(out output) error {
+func (c *stressCmd) Run(out output, line commandLine) error {
+	file, err := openReport(c.Report)
+	if err != nil {
+		return err
+	}
 	makeRoomForTheJudge()
 	r, err := stress.New(c.config())
 	if err != nil {
@@ -129,8 +135,38 @@ func (c *stressCmd) Run(out output) error {
 	}
 	ctx, cancel := untilSignal(r.Abandon)
 	defer cancel()
+	began := time.Now()
 	result := r.Do(ctx)
-	return tell(out, c.JSON, result.OK, result)
+	asked := line.asked(result.Seed, began, ctx.Err() != nil, c.options()...)
+	return tellBoth(
+		func() error { return file.write(func(w io.Writer) error { return page.Stress(w, result, asked) }) },
+		func() error { return tell(out, c.JSON, result.OK, result) },
+	)
+}
+
+// options are what was asked for, whether it was said or not.
+func (c *stressCmd) options() []page.Row {
+	or := func(given bool, value any, otherwise string) string {
+		if !given {
+			return otherwise
+		}
+		return fmt.Sprint(value)
+	}
+	cfg := c.config()
+	return []page.Row{
+		{Name: "workers", Value: fmt.Sprint(c.Workers)},
+		{Name: "duration", Value: or(cfg.Duration > 0, cfg.Duration, "no limit")},
+		{Name: "messages", Value: or(cfg.Messages > 0, cfg.Messages, "no limit")},
+		{Name: "size", Value: or(c.Size.given, fmt.Sprintf("%d to %d bytes", c.Size.min, c.Size.max), "none to more than a frame")},
+		{Name: "a kill every", Value: or(c.KillEvery > 0, c.KillEvery, "never")},
+		{Name: "kills", Value: or(c.Kills > 0, c.Kills, "no limit")},
+		{Name: "aimed at claims", Value: fmt.Sprintf("%g %%", 100*c.InClaim)},
+		{Name: "a stop every", Value: or(c.StopEvery > 0, c.StopEvery, "never")},
+		{Name: "pause after a message", Value: or(c.Pause > 0, c.Pause, "none")},
+		{Name: "capacity", Value: stress.Bytes(float64(c.Capacity))},
+		{Name: "segment", Value: or(c.Path != "", c.Path, "in memory, without a name")},
+		{Name: "patience", Value: fmt.Sprint(c.Patience)},
+	}
 }
 
 func isTerminal(f *os.File) bool {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,6 +45,16 @@ func tell(out io.Writer, asJSON, ok bool, result interface{ Print(io.Writer) err
 		return errViolation
 	}
 	return nil
+}
+
+// tellBoth writes the report and tells the result, and neither is left out because the other fails. What was wrong with the
+// run is the more important.
+func tellBoth(report, result func() error) error {
+	written, told := report(), result()
+	if written != nil && told != nil {
+		fmt.Fprintf(os.Stderr, "shmdemo: %v\n", written)
+	}
+	return cmp.Or(told, written)
 }
 
 // makeRoomForTheJudge lets the runtime run two goroutines more at a time. The judge and its
