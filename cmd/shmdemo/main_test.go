@@ -326,7 +326,7 @@ func TestUsage(t *testing.T) {
 func TestHelp(t *testing.T) {
 	p := start(t, "--help")
 	require.Equal(t, exitOK, p.wait())
-	for _, flag := range []string{"workers", "duration", "messages", "size", "kill-every", "stop-every", "seed", "capacity", "path", "json", "patience", "kills", "in-claim", "pause"} {
+	for _, flag := range []string{"workers", "duration", "messages", "size", "kill-every", "stop-every", "seed", "capacity", "path", "json", "patience", "kills", "in-claim", "pause", "report"} {
 		require.Contains(t, p.stdout.String(), "--"+flag)
 	}
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/page"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/soak"
 )
 
@@ -16,6 +18,7 @@ type soakCmd struct {
 	Dir      string        `placeholder:"DIR" default:"/dev/shm" help:"Where the named segment goes, in a directory of its own (${default})."`
 	Patience time.Duration `placeholder:"D" default:"30s" help:"If everybody or a single worker makes no progress for so long, it has failed (${default})."`
 	Crowd    bool          `help:"Every epoch has the 200 workers."`
+	Report   string        `placeholder:"FILE.html" help:"Write a page with curves and figures into this file, which is replaced as a whole."`
 	JSON     bool          `name:"json" help:"Write the result as one JSON object to stdout."`
 }
 
@@ -50,7 +53,11 @@ duration below %v, nor with fewer than %d epochs behind the warm-up and without 
 }
 
 // Run carries out the soak. Signals are taken as by the stress run.
-func (c *soakCmd) Run(out output) error {
+func (c *soakCmd) Run(out output, line commandLine) error {
+	file, err := openReport(c.Report)
+	if err != nil {
+		return err
+	}
 	makeRoomForTheJudge()
 	s, err := soak.New(soak.Config{
 		Duration: c.Duration, Epochs: c.Epochs, Seed: c.Seed, Dir: c.Dir, Patience: c.Patience, Crowded: c.Crowd, Progress: os.Stderr, Live: isTerminal(os.Stderr),
@@ -60,6 +67,14 @@ func (c *soakCmd) Run(out output) error {
 	}
 	ctx, cancel := untilSignal(s.Abandon)
 	defer cancel()
+	began := time.Now()
 	result := s.Do(ctx)
-	return tell(out, c.JSON, result.OK, result)
+	asked := line.asked(result.Seed, began, ctx.Err() != nil, []page.Row{
+		{Name: "duration", Value: fmt.Sprint(c.Duration)}, {Name: "epochs, at least", Value: fmt.Sprint(c.Epochs)}, {Name: "directory", Value: c.Dir},
+		{Name: "patience", Value: fmt.Sprint(c.Patience)}, {Name: "200 workers", Value: map[bool]string{true: "always", false: "now and then"}[c.Crowd]},
+	}...)
+	return tellBoth(
+		func() error { return file.write(func(w io.Writer) error { return page.Soak(w, result, asked) }) },
+		func() error { return tell(out, c.JSON, result.OK, result) },
+	)
 }

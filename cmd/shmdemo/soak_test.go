@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/soak"
+	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
 )
 
 func soakResult(t *testing.T, p *process) (res soak.Result) {
@@ -21,8 +23,8 @@ func soakResult(t *testing.T, p *process) (res soak.Result) {
 
 // A short soak goes through everything but the crowd, and leaves nothing.
 func TestSoak(t *testing.T) {
-	dir := t.TempDir()
-	p := start(t, "soak", "--json", "--duration", "1s", "--epochs", "4", "--dir", dir)
+	dir, path := t.TempDir(), filepath.Join(t.TempDir(), "soak.html")
+	p := start(t, "soak", "--json", "--duration", "1s", "--epochs", "4", "--dir", dir, "--report", path)
 	require.Equal(t, exitOK, p.wait(), "%s%s", p.stdout.String(), p.stderr.String())
 	res := soakResult(t, p)
 	require.True(t, res.OK)
@@ -43,10 +45,28 @@ func TestSoak(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
+
+	page := readPage(t, path)
+	requireSelfContained(t, page)
+	requireAccessible(t, page)
+	require.Contains(t, page.id(t, "verdict").text, "OK")
+	require.Equal(t, res.Machine, page.id(t, "machine").text)
+	require.Equal(t, fmt.Sprintf("shmdemo soak --duration 1s --epochs 4 --dir %s --seed %d", dir, res.Seed), page.id(t, "command").text)
+	arenas := map[string][]string{}
+	for _, row := range page.table(t, "arenas") {
+		arenas[row[0]] = row[1:]
+	}
+	for i, a := range res.Arenas {
+		for name, n := range map[string]uint64{"sent": a.Sent, "delivered": a.Delivered, "lost": a.Lost, "killed": uint64(a.Killed), "main process killed": uint64(a.MainKilled)} {
+			require.Equal(t, stress.Count(n), arenas[name][i], "%s %s", a.Name, name)
+		}
+	}
+	require.Len(t, page.table(t, "resources"), len(res.Resources))
+	require.Len(t, page.classed("chart"), len(res.Resources))
 }
 
 func TestSoakUsage(t *testing.T) {
-	for _, args := range []string{"--duration 0s", "--epochs 0", "--duration x", "--patience 1ms", "--seed -1", "--dir /nonexistent", "--nonsense"} {
+	for _, args := range []string{"--duration 0s", "--epochs 0", "--duration x", "--patience 1ms", "--seed -1", "--dir /nonexistent", "--report /nonexistent/soak.html", "--nonsense"} {
 		t.Run(args, func(t *testing.T) {
 			p := start(t, append([]string{"soak"}, strings.Fields(args)...)...)
 			require.Equal(t, exitUsage, p.wait())

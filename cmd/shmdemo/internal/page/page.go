@@ -51,6 +51,7 @@ type section struct {
 	Legend  []key
 	Figures []figure
 	Tables  []table
+	Many    bool // figures, which are small
 	Time    bool // the figures are over the same time, that of the first table
 }
 
@@ -70,6 +71,7 @@ type key struct{ Class, Text string }
 type table struct {
 	ID, Title string
 	Note      string
+	List      []string
 	Head      []string
 	Rows      [][]string
 	At        []int64 // of each row, its end, in milliseconds; nil: the rows have no time

@@ -89,9 +89,7 @@ func recoveriesOf(r *stress.Recovery) table {
 	if r.Over > 0 {
 		t.Note += fmt.Sprintf(" %d were above their bound, %d of them also without the time for which the main process could not run.", r.Over, r.Unexcused)
 	}
-	for _, late := range r.Late {
-		t.Note += " Late: " + late + "."
-	}
+	t.List = r.Late
 	return t
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
+	"github.com/shmrouter/shmrouter/bench"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/report"
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/stress"
 )
@@ -20,6 +21,7 @@ type Result struct {
 	CPUs    int    `json:"cpus"`
 	Elapsed int64  `json:"elapsed_ns"`
 	Epochs  int    `json:"epochs"`
+	Machine string `json:"machine"`
 	WarmUp  int    `json:"warm_up_epochs"` // of these, not measured
 
 	Arenas    []Arena    `json:"arenas"`
@@ -87,7 +89,7 @@ func (a *Arena) progress() (delivered uint64, killed int64) {
 
 func (s *Soak) result() *Result {
 	res := &Result{
-		Seed: s.cfg.Seed, CPUs: runtime.NumCPU(), Elapsed: int64(time.Since(s.began)), Epochs: len(s.windows), WarmUp: warmUp(len(s.rests)),
+		Machine: bench.HostLine(), Seed: s.cfg.Seed, CPUs: runtime.NumCPU(), Elapsed: int64(time.Since(s.began)), Epochs: len(s.windows), WarmUp: warmUp(len(s.rests)),
 		Rests: s.rests, Windows: s.windows, Violations: []string{}, OK: true,
 	}
 	for _, a := range s.arenas {
@@ -130,8 +132,8 @@ func (res *Result) Print(w io.Writer) error {
 	t = report.NewTable(8)
 	t.AppendHeader(table.Row{"resource", "at rest: first", "last", "per hour", "at work: first", "last", "per hour", "most"})
 	for _, r := range res.Resources {
-		t.AppendRow(table.Row{r.Name, r.text(r.AtRest.First), r.text(r.AtRest.Last), r.text(r.AtRest.PerHour),
-			r.text(r.AtWork.First), r.text(r.AtWork.Last), r.text(r.AtWork.PerHour), r.text(r.AtWork.Most)})
+		t.AppendRow(table.Row{r.Name, r.Text(r.AtRest.First), r.Text(r.AtRest.Last), r.Text(r.AtRest.PerHour),
+			r.Text(r.AtWork.First), r.Text(r.AtWork.Last), r.Text(r.AtWork.PerHour), r.Text(r.AtWork.Most)})
 	}
 	out += t.Render() + "\n"
 	out += fmt.Sprintf("%d epochs, of which %d to warm up, %s, seed %d, %d processors\n", res.Epochs, res.WarmUp, stress.Time(res.Elapsed), res.Seed, res.CPUs)
@@ -140,8 +142,8 @@ func (res *Result) Print(w io.Writer) error {
 	return err
 }
 
-// text writes a value or a change of r.
-func (r Resource) text(v float64) string {
+// Text writes a value or a change of r.
+func (r Resource) Text(v float64) string {
 	if !r.Bytes {
 		return fmt.Sprintf("%.4g", v)
 	}

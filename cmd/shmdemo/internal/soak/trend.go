@@ -120,7 +120,7 @@ func (s *Soak) judge() (all []Resource, violations []string) {
 		}{{"at rest", r.AtRest}, {"at work", r.AtWork}} {
 			if t.Grew {
 				violations = append(violations, fmt.Sprintf("%s grow %s: from %s to %s in %d epochs, %s per hour",
-					k.name, t.when, r.text(t.First), r.text(t.Last), t.Windows, r.text(t.PerHour)))
+					k.name, t.when, r.Text(t.First), r.Text(t.Last), t.Windows, r.Text(t.PerHour)))
 			}
 		}
 	}
