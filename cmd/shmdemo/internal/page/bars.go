@@ -39,8 +39,8 @@ func latencies(res *stress.Result, line *stress.Timeline) figure {
 	for _, q := range []struct {
 		name, anchor string
 		at           int64
-	}{{"p50 ", "end", res.Latency.P50}, {" p99", "start", res.Latency.P99}} {
-		c.Mark("quantile", float64(q.at), -14, barsHeight+14, false, "")
+	}{{"p50\u00a0", "end", res.Latency.P50}, {"\u00a0p99", "start", res.Latency.P99}} {
+		c.Mark("quantile", float64(q.at), -14, barsHeight+14)
 		c.Note(float64(q.at), -6, "note", q.anchor, q.name)
 	}
 	f := figure{ID: "latencies-figure", Title: "Latency", Note: "messages, both axes logarithmic", SVG: template.HTML(c.SVG())}
@@ -72,7 +72,7 @@ func recoveryTimes(r *stress.Recovery, all []stress.Bin) figure {
 	for _, b := range all {
 		bar(c, "bar", b, y, "")
 	}
-	c.Mark("bound", float64(stress.RecoveryBound), -2, barsHeight+2, false, "promised: 10 ms")
+	c.Mark("bound", float64(stress.RecoveryBound), -2, barsHeight+2)
 	c.Note(float64(stress.RecoveryBound), -7, "bound", "middle", "promised: 10 ms")
 	f := figure{
 		ID: "recovery-figure", Title: "Recovery", Note: "of dead workers' claims, from the lock being free to the skip",

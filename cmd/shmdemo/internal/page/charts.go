@@ -16,10 +16,8 @@ func overTime(res *stress.Result, line *stress.Timeline) section {
 	o := &over{res: res, line: line, total: line.Intervals[len(line.Intervals)-1].To}
 	o.scale, o.ticks = picture.Clock(time.Duration(o.total), 12)
 	for _, seat := range line.Seats {
-		for _, s := range seat.Stays {
-			if s.Killed > 0 {
-				o.kills = append(o.kills, float64(s.To))
-			}
+		for _, k := range seat.Kills {
+			o.kills = append(o.kills, float64(k.At))
 		}
 	}
 	s := section{
@@ -60,14 +58,14 @@ func (o *over) chart(id string, height int, y picture.Scale, rows []picture.Tick
 	for _, seat := range o.line.Seats {
 		for _, p := range seat.Pauses {
 			share := float64(p.Stopped) / math.Max(1, float64(p.To-p.From))
-			c.Shade("shade", float64(p.From), float64(p.To), max(.03, .22*share), "")
+			c.Shade("shade", float64(p.From), float64(p.To), max(.03, .22*share))
 		}
 	}
 	c.Rows(rows)
 	c.Columns(o.ticks)
 	c.Rug("rug", o.kills, -9, 7)
 	if o.line.Sending < o.total {
-		c.Mark("end", float64(o.line.Sending), -9, float64(height+9), false, "")
+		c.Mark("end", float64(o.line.Sending), -9, float64(height+9))
 	}
 	return c
 }

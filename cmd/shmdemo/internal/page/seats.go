@@ -3,6 +3,7 @@ package page
 import (
 	"fmt"
 	"html/template"
+	"slices"
 	"time"
 
 	"github.com/shmrouter/shmrouter/cmd/shmdemo/internal/picture"
@@ -55,20 +56,31 @@ func seatsOf(res *stress.Result, line *stress.Timeline) section {
 		for _, p := range seat.Pauses {
 			c.Box("stop", float64(p.From), float64(p.To), y, bar, pauseText(n, p))
 		}
-		for _, s := range seat.Stays {
-			if s.Killed > 0 {
-				c.Mark("kill", float64(s.To), y-2, bar+3, rates && s.KilledInClaim > 0, stayText(n, s))
+		var kills, claims []float64
+		for _, k := range seat.Kills {
+			kills = append(kills, float64(k.At))
+			if k.InClaim > 0 {
+				claims = append(claims, float64(k.At))
 			}
+		}
+		c.Rug("kill", kills, y-2, bar+3)
+		if rates {
+			c.Rug("dot", claims, y-2, 0)
 		}
 	}
 	if line.Sending < total {
-		c.Mark("end", float64(line.Sending), -9, float64(height+9), false, "")
+		c.Mark("end", float64(line.Sending), -9, float64(height+9))
 	}
 	legend := []key{{"alive", "a worker is there"}, {"stop", "stopped"}, {"kill", "killed"}}
 	note := "point at a bar to see who it was"
 	if rates {
 		legend = append(legend, key{"claim", "killed inside a claim"}, key{"band", "messages that arrived from there"})
 		note += fmt.Sprintf("; below it the rate, up to %s messages/s", stress.Count(uint64(top)))
+	}
+	if slices.ContainsFunc(line.Seats, func(s stress.Seat) bool {
+		return slices.ContainsFunc(s.Stays, func(s stress.Stay) bool { return s.Workers > 1 })
+	}) {
+		note += "; where a row is dense, a bar stands for several workers"
 	}
 	return section{
 		Title: "Workers", Legend: legend, Intro: "A row for each seat. Whoever is killed is replaced, now and then after a moment in which the seat is empty.",

@@ -18,7 +18,7 @@ func Soak(w io.Writer, res *soak.Result, asked Asked) error {
 		Sentence: "Nothing lost, torn, duplicated or reordered, and nothing grows.", Tiles: soakTiles(res),
 	}
 	if !res.OK {
-		p.Sentence = fmt.Sprintf("What was wrong is told here. The choices of the soak can be made again with seed %d.", res.Seed)
+		p.Sentence = fmt.Sprintf("Something was wrong. The same choices are made again with seed %d.", res.Seed)
 	}
 	p.Sections = append(p.Sections, resourcesOf(res), section{Title: "Counts", Tables: []table{arenasOf(res)}})
 	return p.write(w)
@@ -45,7 +45,7 @@ func soakTiles(res *soak.Result) []tile {
 	}
 	return []tile{
 		{"delivered", "delivered", stress.Count(sum.Delivered), fmt.Sprintf("messages; %s were acknowledged", stress.Count(sum.Acknowledged))},
-		{"wrong", "wrong", stress.Count(sum.Lost + sum.Torn + sum.Duplicated + sum.Reordered),
+		{"wrong", "wrong messages", stress.Count(sum.Lost + sum.Torn + sum.Duplicated + sum.Reordered),
 			fmt.Sprintf("lost %d, torn %d, duplicated %d, reordered %d", sum.Lost, sum.Torn, sum.Duplicated, sum.Reordered)},
 		{"grown", "resources that grow", fmt.Sprint(grown), fmt.Sprintf("of %d that were watched", len(res.Resources))},
 		{"elapsed", "elapsed", time.Duration(res.Elapsed).Round(time.Second).String(), fmt.Sprintf("%d epochs, of which %d to warm up", res.Epochs, res.WarmUp)},
@@ -113,7 +113,7 @@ func resource(res *soak.Result, i int, r soak.Resource) figure {
 	about := fmt.Sprintf("at rest from %s to %s", r.Text(r.AtRest.First), r.Text(r.AtRest.Last))
 	c := picture.NewChart(id+"-chart", 100, x, y, r.Name, about)
 	if warm > 0 {
-		c.Shade("shade", 0, float64(warm), .16, "")
+		c.Shade("shade", 0, float64(warm), .16)
 	}
 	c.Rows(rows)
 	c.Columns(columns)

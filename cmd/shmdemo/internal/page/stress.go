@@ -16,7 +16,7 @@ func Stress(w io.Writer, res *stress.Result, asked Asked) error {
 		Sentence: "Nothing lost, torn, duplicated or reordered.", Tiles: tiles(res),
 	}
 	if !res.OK {
-		p.Sentence = fmt.Sprintf("What was wrong is told here. The choices of the run can be made again with seed %d.", res.Seed)
+		p.Sentence = fmt.Sprintf("Something was wrong. The same choices are made again with seed %d.", res.Seed)
 	}
 	if line := res.Timeline; line != nil && len(line.Intervals) > 0 {
 		p.Sections = append(p.Sections, overTime(res, line), seatsOf(res, line), distributions(res, line))
@@ -32,7 +32,7 @@ func tiles(res *stress.Result) []tile {
 	}
 	return []tile{
 		{"delivered", "delivered", stress.Count(res.Delivered), fmt.Sprintf("messages; %s were acknowledged", stress.Count(res.Acknowledged))},
-		{"wrong", "wrong", stress.Count(res.Lost + res.Torn + res.Duplicated + res.Reordered),
+		{"wrong", "wrong messages", stress.Count(res.Lost + res.Torn + res.Duplicated + res.Reordered),
 			fmt.Sprintf("lost %d, torn %d, duplicated %d, reordered %d", res.Lost, res.Torn, res.Duplicated, res.Reordered)},
 		{"rate", "messages a second", stress.Count(uint64(res.MessagesPerSecond)), stress.Bytes(res.BytesPerSecond) + "/s"},
 		{"latency", "latency, median", span(res.Latency.P50), fmt.Sprintf("p99 %s, longest %s", span(res.Latency.P99), span(res.Latency.Max))},

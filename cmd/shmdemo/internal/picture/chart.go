@@ -115,48 +115,41 @@ func (c *Chart) Box(class string, from, to float64, y, height float64, more stri
 	c.boxed(class, "", from, to, y, height, more)
 }
 
-// Shade is a box as high as the chart, of which the page sees only so much.
-func (c *Chart) Shade(class string, from, to, opacity float64, more string) {
-	c.boxed(class, ` fill-opacity="`+trim(opacity, 2)+`"`, from, to, 0, float64(c.Height), more)
+// Shade is a box as high as the chart, through which one sees.
+func (c *Chart) Shade(class string, from, to, opacity float64) {
+	c.boxed(class, ` fill-opacity="`+trim(opacity, 2)+`"`, from, to, 0, float64(c.Height), "")
 }
 
 func (c *Chart) boxed(class, attributes string, from, to, y, height float64, more string) {
 	a, b := c.X.At(from), c.X.At(to)
 	c.Printf(`<rect class="%s"%s x="%s" width="%s" y="%s" height="%s"`, class, attributes, percent(a), percent(b-a), trim(y, 1), trim(height, 1))
-	c.more("rect", more)
-}
-
-// Mark draws an upright line at a value of X, from y down so many pixels, with a dot at its upper end if it is to have one.
-func (c *Chart) Mark(class string, at, y, height float64, dot bool, more string) {
-	x := c.x(at)
-	if dot {
-		c.Printf(`<circle class="%s" cx="%s" cy="%s" r="3"/>`, class, x, trim(y, 1))
-	}
-	c.Printf(`<line class="%s" x1="%s" x2="%s" y1="%s" y2="%s"`, class, x, x, trim(y, 1), trim(y+height, 1))
-	c.more("line", more)
-}
-
-// Rug draws short upright lines at values of X, from y down so many pixels. Those that would lie over each other are one.
-func (c *Chart) Rug(class string, at []float64, y, height float64) {
-	var d strings.Builder
-	seen := map[string]bool{}
-	for _, v := range at {
-		if x := fmt.Sprintf("%.0f", 1000*c.X.At(v)); !seen[x] {
-			seen[x] = true
-			fmt.Fprintf(&d, "M%s %sv%s", x, trim(y, 1), trim(height, 1))
-		}
-	}
-	c.path(class, d.String())
-}
-
-func (c *Chart) more(element, more string) {
 	if more == "" {
 		c.Printf("/>\n")
 		return
 	}
 	c.Printf("><title>")
 	c.escaped(more)
-	c.Printf("</title></%s>\n", element)
+	c.Printf("</title></rect>\n")
+}
+
+// Mark draws an upright line at a value of X, from y down so many pixels.
+func (c *Chart) Mark(class string, at, y, height float64) {
+	x := c.x(at)
+	c.Printf(`<line class="%s" x1="%s" x2="%s" y1="%s" y2="%s"/>`+"\n", class, x, x, trim(y, 1), trim(y+height, 1))
+}
+
+// Rug draws short upright lines at values of X, from y down so many pixels; with a height of 0 and round ends they are dots.
+// Those that would lie over each other are one.
+func (c *Chart) Rug(class string, at []float64, y, height float64) {
+	var d strings.Builder
+	seen := map[string]bool{}
+	for _, v := range at {
+		if x := trim(1000*c.X.At(v), 1); !seen[x] {
+			seen[x] = true
+			fmt.Fprintf(&d, "M%s %sv%s", x, trim(y, 1), trim(height, 1))
+		}
+	}
+	c.path(class, d.String())
 }
 
 // Note writes at a value of X and a distance from the top.

@@ -3,6 +3,7 @@ package stress
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -48,7 +49,7 @@ func TestStaysAreBounded(t *testing.T) {
 	require.NotNil(t, seats[0].Stays, "a list, also in JSON")
 	s := seats[1]
 	require.LessOrEqual(t, len(s.Stays), staysMost/2)
-	require.Greater(t, len(s.Stays), staysMost/8)
+	require.Greater(t, len(s.Stays), staysMost/16)
 	require.LessOrEqual(t, len(s.Pauses), staysMost/2)
 	require.Equal(t, workers+1, s.Workers)
 	require.Equal(t, workers*3/4, s.Killed)
@@ -70,12 +71,56 @@ func TestStaysAreBounded(t *testing.T) {
 	require.Equal(t, s.Killed, sum.Killed)
 	require.Equal(t, s.KilledInClaim, sum.KilledInClaim)
 	require.Equal(t, s.Sent, sum.Sent)
+	var kills, inClaim int
+	for i, k := range s.Kills {
+		kills, inClaim = kills+k.Killed, inClaim+k.InClaim
+		require.True(t, i == 0 || s.Kills[i-1].At < k.At)
+	}
+	require.Equal(t, s.Killed, kills)
+	require.Equal(t, s.KilledInClaim, inClaim)
+	require.Less(t, len(s.Kills), killsMost/2)
 	var pauses Pause
 	for _, p := range s.Pauses {
 		pauses = joinPauses(pauses, p)
 	}
 	require.Equal(t, s.Stopped, pauses.Stops)
 	require.Equal(t, s.StoppedFor, pauses.Stopped)
+}
+
+// Equal lives make equal stays, the first as well as the last: a picture of them does not become denser to one side.
+func TestStaysAreJoinedAlike(t *testing.T) {
+	const life, lives = int64(time.Millisecond), 5000
+	rec, d := newTestRecorder(2), newTestDiary(t)
+	for k := int64(1); k <= lives; k++ {
+		m := newTestMember(d, 0, int(k))
+		rec.run.began = shm.Now() - k*life
+		rec.came(m)
+		stays := rec.line.Seats[0].Stays
+		stays[len(stays)-1].From = (k - 1) * life
+		m.killedAt.Store(rec.run.began + k*life)
+		rec.killed(m, false)
+		rec.left(m)
+		rec.stopped(m, rec.run.began+(k-1)*life, rec.run.began+(k-1)*life+life/4)
+	}
+	seat := rec.finish().Seats[0]
+	shortest, longest := lives, 0
+	for _, s := range seat.Stays[:len(seat.Stays)-1] { // the last one is not full
+		shortest, longest = min(shortest, s.Workers), max(longest, s.Workers)
+	}
+	require.Greater(t, shortest, 1, "there were too many")
+	require.LessOrEqual(t, longest, 2*shortest+1)
+	shortest, longest = lives, 0
+	for _, k := range seat.Kills[1 : len(seat.Kills)-1] {
+		shortest, longest = min(shortest, k.Killed), max(longest, k.Killed)
+	}
+	require.Greater(t, shortest, 1)
+	require.LessOrEqual(t, longest, 2*shortest+1)
+	shortest, longest = lives, 0
+	for _, p := range seat.Pauses[:len(seat.Pauses)-1] {
+		shortest, longest = min(shortest, p.Stops), max(longest, p.Stops)
+	}
+	require.Greater(t, shortest, 1)
+	require.LessOrEqual(t, longest, 2*shortest+1)
 }
 
 // The killer may be late to say whom it has killed: then the next one sits there already.

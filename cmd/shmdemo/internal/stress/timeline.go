@@ -78,12 +78,15 @@ type recorder struct {
 	run *Run
 	seg *segment // of its own: the ring's fill
 
-	mu          sync.Mutex
-	over        bool
-	line        Timeline
-	slices      []slice // one for each interval
-	per, have   int     // looks that an interval has, and the last one
-	now         slice   // under way
+	mu        sync.Mutex
+	over      bool
+	line      Timeline
+	slices    []slice // one for each interval
+	per, have int     // looks that an interval has, and the last one
+
+	stayGrain, pauseGrain, killGrain int64 // what is nearer or shorter is joined: see stay.go
+
+	now         slice // under way
 	before      counts
 	past, spare latencies               // what was cut off so far; for the meter, at the next cut
 	all         *hdrhistogram.Histogram // scratch
