@@ -112,7 +112,7 @@ func newRecorder(r *Run) (*recorder, error) {
 		return nil, err
 	}
 	defer f.Close()
-	rec := &recorder{run: r, per: 1, all: newHistogram(), past: newLatencies(), spare: newLatencies()}
+	rec := &recorder{run: r, per: 1, past: newLatencies(), spare: newLatencies()}
 	if rec.seg, err = openSegment(f); err != nil {
 		return nil, err
 	}
@@ -201,16 +201,17 @@ func (rec *recorder) latencies(s *slice) {
 	last := m.latencies
 	m.latencies = rec.spare
 	m.mu.Unlock()
-	if last.free.TotalCount()+last.stopped.TotalCount() > 0 {
-		rec.all.Merge(last.free)
-		rec.all.Merge(last.stopped)
-		s.Latency, s.rough = spreadOf(rec.all), newRough()
-		s.rough.Merge(rec.all)
-		rec.all.Reset()
-	}
 	rec.past.take(last)
-	last.free.Reset()
-	last.stopped.Reset()
+	all := last.free
+	if last.stopped.TotalCount() > 0 { // mostly nobody is stopped
+		all.Merge(last.stopped)
+		last.stopped.Reset()
+	}
+	if all.TotalCount() > 0 {
+		s.Latency, s.rough = spreadOf(all), newRough()
+		s.rough.Merge(all)
+		all.Reset()
+	}
 	rec.spare = last
 }
 

@@ -15,7 +15,7 @@ func newTestRecorder(seats int) *recorder {
 	r.book = newBook(r.meter, seats)
 	f := &fleet{cfg: &r.cfg}
 	r.killer, r.stopper = &killer{f: f}, &stopper{f: f}
-	rec := &recorder{run: r, per: 1, all: newHistogram(), past: newLatencies(), spare: newLatencies(), seg: &segment{}}
+	rec := &recorder{run: r, per: 1, past: newLatencies(), spare: newLatencies(), seg: &segment{}}
 	rec.line = Timeline{Every: int64(everyInterval), Seats: make([]Seat, seats)}
 	rec.before.bySeat = make([]uint64, seats)
 	return rec
