@@ -74,7 +74,7 @@ func seatsOf(res *stress.Result, line *stress.Timeline) section {
 	legend := []key{{"alive", "a worker is there"}, {"stop", "stopped"}, {"kill", "killed"}}
 	note := "point at a bar to see who it was"
 	if rates {
-		legend = append(legend, key{"claim", "killed inside a claim"}, key{"band", "messages that arrived from there"})
+		legend = append(legend, key{"claim", "killed inside a claim"}, key{"spark", "messages that arrived from there"})
 		note += fmt.Sprintf("; below it the rate, up to %s messages/s", stress.Count(uint64(top)))
 	}
 	if slices.ContainsFunc(line.Seats, func(s stress.Seat) bool {

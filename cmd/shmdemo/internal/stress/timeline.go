@@ -88,8 +88,7 @@ type recorder struct {
 
 	now         slice // under way
 	before      counts
-	past, spare latencies               // what was cut off so far; for the meter, at the next cut
-	all         *hdrhistogram.Histogram // scratch
+	past, spare latencies // what was cut off so far; for the meter, at the next cut
 }
 
 // slice is an interval with its latencies, roughly, for when it is joined to the next.

@@ -24,7 +24,7 @@ func newTestRecorder(seats int) *recorder {
 // However long a run, it has some hundred intervals. Nothing is lost between them: sums are those of the run, and neither
 // a burst nor a gap nor a slow message is averaged away.
 func TestTimelineIsBoundedAndKeepsExtremes(t *testing.T) {
-	const looks, burst, gap, slow, full = 5000, 1234, 3456, 777, 4321
+	const looks, burst, gap, slow, full = 2500, 1234, 1456, 777, 2321
 	rec := newTestRecorder(2)
 	r := rec.run
 	var messages uint64
