@@ -80,6 +80,7 @@ func copyModule(t *testing.T) string {
 	require.NoError(t, err)
 	list := exec.Command("go", "list", "-deps", "-f", `{{if and .Module .Module.Main}}{{range .GoFiles}}{{$.Dir}}/{{.}}
 {{end}}{{range .SFiles}}{{$.Dir}}/{{.}}
+{{end}}{{range .EmbedFiles}}{{$.Dir}}/{{.}}
 {{end}}{{end}}`, ".")
 	out, err := list.Output()
 	require.NoError(t, err)
