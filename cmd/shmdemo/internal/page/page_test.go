@@ -101,6 +101,23 @@ func TestStressPages(t *testing.T) {
 	}
 }
 
+// A recovery that took longer than is promised is not passed over, nor called broken where it is not.
+func TestRecoveryTile(t *testing.T) {
+	for _, c := range []struct {
+		longest, unexcused int64
+		want               string
+	}{
+		{9e6, 0, "p50 1 ms; promised: 10 ms"},
+		{11e6, 0, "p50 1 ms; more than the 10 ms promised 0 times although there was a processor"},
+		{11e6, 2, "p50 1 ms; more than the 10 ms promised 2 times although there was a processor"},
+	} {
+		res := &stress.Result{Recovery: stress.Recovery{Skip: stress.Spread{Count: 5, P50: 1e6, Max: c.longest}, Unexcused: c.unexcused}}
+		tiles := tiles(res)
+		require.Equal(t, "recovery", tiles[5].ID)
+		require.Equal(t, c.want, tiles[5].Note)
+	}
+}
+
 func TestSoakPages(t *testing.T) {
 	full := &soak.Result{
 		Elapsed: int64(time.Minute), Machine: hostile, Violations: []string{hostile}, Epochs: 3, WarmUp: 1, Names: []string{hostile},

@@ -128,7 +128,7 @@ func resource(res *soak.Result, i int, r soak.Resource) figure {
 // arenasOf has a column for each router.
 func arenasOf(res *soak.Result) table {
 	t := table{
-		ID: "arenas", Title: "Each router", Head: []string{""},
+		ID: "arenas", Title: "Each router", Head: []string{"figure"},
 		Note: "“memory” runs throughout, “small” has 64 KiB and starts anew each epoch, “named” is in another process, which is killed and resumed.",
 	}
 	names, columns := []string{
