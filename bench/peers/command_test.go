@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -122,4 +123,19 @@ func TestChoosing(t *testing.T) {
 	}
 	require.Error(t, command(t.Context(), []string{"-rows", "nonsense"}))
 	require.Error(t, command(t.Context(), []string{"surplus"}))
+}
+
+// Arguments that make no sense are told before anything is measured or written.
+func TestUsage(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, arguments := range [][]string{
+		{"-nonsense"}, {"more"}, {"-pairs", "0"}, {"-pairs", "-3"}, {"-rows", "1/1,nosuch"}, {"-rows", "1,"},
+		{"-out", missing}, {"-out", t.TempDir(), "-quick"}, {"-out", t.TempDir(), "-rows", "1"},
+	} {
+		_, ok := errors.AsType[usageError](command(t.Context(), arguments))
+		require.True(t, ok, "%v", arguments)
+	}
+	require.NoDirExists(t, missing)
+	require.NoError(t, command(t.Context(), []string{"-list"}))
+	require.NoError(t, command(t.Context(), []string{"-rows", "1,3c/1", "-list"}))
 }

@@ -32,11 +32,14 @@ const pageFoot = `## How it is measured
   and after. The ratio is of the pair; a table shows the median and the extremes. Only such ratios mean anything: in a virtual machine two
   processors may be two threads of a core now and far apart a second later.
 - **States.** "near": all three floors from 90 to 250 ns, two cores that share a cache. "same core": below. "far": above. "mixed": not
-  the same all three times. Pairs go on until nine are near, or to forty; where fewer than nine are near, all states are shown.
+  the same all three times. Pairs go on until nine are near, or to forty (line 3c: nine for rates, five for shares; 4b, 4c, paced 6b and the peers: fifteen);
+  where fewer than nine are near, all states are shown.
 - **Checked.** In timed runs the receiver compares the first eight bytes of each message, which are its number and its sender, with what must
   come next, and its length. Before, in a run of its own, all content is written and compared. A message that is missing, doubled, out of
   order or different ends the contest with an error.
 - **The ring's promises are kept**: recovery of killed senders and all checks are on, and the rings in C have neither.
+- **Line 4 on one processor**: a consumer that does not watch lets the others on its processor run once before it sleeps, and here mostly need not sleep then.
+  A trip that does sleep there takes 1.3 of a raw futex's (docs/decisions/0006-waiting.md).
 - **Paced rows.** The sender sleeps to an absolute time where messages are 0.2 ms apart or more, and spins otherwise. What its loop takes
   without sending, measured right before, is subtracted from the processor time of both sides. Latency is from right before Send to the handler.
 - **Line 6** is the router's, with its defaults but where a row says LowLatency, in the process that measures; neither side is pinned.

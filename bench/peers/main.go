@@ -10,7 +10,8 @@
 //	go run . -json              everything as JSON, each pair included
 //
 // A contest that cannot be held here, or fails, is named in the tables; failures
-// make the exit status 1. Interrupted, it prints what it has, and writes no page.
+// make the exit status 1, and arguments that make no sense 2. Interrupted, it
+// prints what it has, and writes no page.
 package main
 
 import (
@@ -35,9 +36,17 @@ func main() {
 	defer stop()
 	if err := command(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
+		if _, usage := errors.AsType[usageError](err); usage {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
+
+// usageError says what is wrong with the arguments. Nothing was measured.
+type usageError struct{ error }
+
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 type options struct {
 	json     bool
@@ -59,29 +68,48 @@ func command(ctx context.Context, arguments []string) error {
 	fs.BoolVar(&o.quick, "quick", false, "three pairs of 20 ms runs for each contest")
 	fs.StringVar(&o.rows, "rows", "", "only these `lines` or contests, separated by commas")
 	fs.BoolVar(&o.list, "list", false, "list the contests and stop")
-	fs.BoolVar(&o.pictures, "pictures", false, "measure for the pictures as well; with -out they are unless -rows chooses")
+	fs.BoolVar(&o.pictures, "pictures", false, "measure for the pictures as well; with -out they are")
 	fs.IntVar(&o.pairs, "pairs", 40, "pairs of a contest at most")
 	if err := fs.Parse(arguments); err != nil {
-		return err
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return usageError{err}
 	}
-	if fs.NArg() > 0 {
-		return fmt.Errorf("what is %q?", fs.Arg(0))
+	switch {
+	case fs.NArg() > 0:
+		return usage("what is %q?", fs.Arg(0))
+	case o.pairs < 1:
+		return usage("-pairs %d: at least one", o.pairs)
+	case o.out != "" && (o.quick || o.rows != ""):
+		return usage("-out writes the page of everything: not with -quick or -rows")
+	case o.out != "":
+		if info, err := os.Stat(o.out); err != nil || !info.IsDir() {
+			return usage("-out %s: no such folder", o.out)
+		}
 	}
+	set := make(map[string]bool)
+	fs.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	o.limits = limits{near: enoughNear, pairs: o.pairs, verify: 20_000}
 	o.rounds = 7
 	if o.quick {
-		o.limits = limits{near: 3, pairs: 3, each: 20 * time.Millisecond, crowd: 0.2, verify: 2000}
+		if !set["pairs"] {
+			o.pairs = 3
+		}
+		o.limits = limits{near: o.pairs, pairs: o.pairs, each: 20 * time.Millisecond, crowd: 0.2, verify: 2000}
 		o.rounds = 2
 	}
-	o.pictures = o.pictures || o.out != "" && o.rows == ""
+	o.pictures = o.pictures || o.out != ""
 	return o.run(ctx, arguments)
 }
 
 func (o options) run(ctx context.Context, arguments []string) error {
-	lines := plan(o.rows)
-	if len(lines) == 0 {
-		return fmt.Errorf("no contest is called %q: see -list", o.rows)
+	for name := range strings.SplitSeq(o.rows, ",") {
+		if o.rows != "" && name == "" || len(plan(name)) == 0 {
+			return usage("no contest is called %q: see -list", name)
+		}
 	}
+	lines := plan(o.rows)
 	if o.list {
 		for _, l := range lines {
 			fmt.Printf("%s\t%s\n", l.name, l.title)

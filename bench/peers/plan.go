@@ -17,6 +17,7 @@ const (
 	slowTime   = time.Second // at a thousand a second
 	peerPairs  = 15
 	crowdPairs = 9
+	sharePairs = 5  // of sums of some twenty turns each, which differ much
 	longCrowd  = 10 // seconds
 	// 255 that share a processor in slices of some milliseconds come to it once a
 	// second: within one of those the first turn of all is measured, and no more.
@@ -156,7 +157,7 @@ func crowds() line {
 		l.contests = append(l.contests, contest{what: fmt.Sprintf("%d: rate", n), ours: s, theirs: two, metrics: rate(0.5, 0.7), pairs: crowdPairs})
 		s.seconds = longCrowd
 		l.contests = append(l.contests, contest{
-			what: fmt.Sprintf("%d: smallest share by largest, 10 s", n), ours: s, theirs: two, pairs: 1,
+			what: fmt.Sprintf("%d: smallest share by largest, 10 s", n), ours: s, theirs: two, pairs: sharePairs,
 			metrics: []metric{{key: "share", absolute: true, must: 0.25, goal: 0.5}},
 		})
 	}

@@ -138,7 +138,7 @@ func (m metricReport) name() string {
 
 // write prints the tables and what belongs to them.
 func (r report) write(w io.Writer) {
-	fmt.Fprintf(w, "Machine: %s. Taken %s.\n\n", r.Host, r.Taken.Format("2006-01-02"))
+	fmt.Fprintf(w, "Machine: %s. Taken %s by `%s`.\n\n", r.Host, r.Taken.Format("2006-01-02"), r.Command)
 	fmt.Fprintf(w, "Floor (round trip of two cache lines) over all pairs: %.0f ns (%.0f–%.0f).\n\n", r.Floors.P50, r.Floors.Min, r.Floors.Max)
 	if r.NoC != "" {
 		fmt.Fprintf(w, "The rows against C programs were skipped: %s.\n\n", r.NoC)
