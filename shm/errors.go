@@ -37,6 +37,9 @@ var (
 	// unlinked before it was inherited.
 	ErrNoPath = errors.New("segment has no path")
 
+	// ErrReadOnly says that a segment was mapped by View, which only looks.
+	ErrReadOnly = errors.New("segment is mapped for reading only")
+
 	// ErrReplaced says that the segment's path meanwhile names another file, which is left alone.
 	ErrReplaced = errors.New("path now names another file")
 

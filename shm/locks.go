@@ -35,12 +35,15 @@ type lockBackend interface {
 
 // OpenLocks opens a party that holds nothing yet. It needs /proc, or on a Named segment the path,
 // to open the file a second time; and it checks, once per segment, that the file system tells
-// descriptions apart. The error is ErrNoLocks, with a sentence on the reason, or os.ErrClosed after
-// Close. The Locks live on after the segment's Close.
+// descriptions apart. The error is ErrNoLocks, with a sentence on the reason, ErrReadOnly on a View, or
+// os.ErrClosed after Close. The Locks live on after the segment's Close.
 func (s *Segment) OpenLocks() (_ *Locks, err error) {
 	defer wrapf(&err, "locks of segment %s", s.name)
 	if s.refs.Load() == 0 {
 		return nil, os.ErrClosed
+	}
+	if s.readOnly {
+		return nil, ErrReadOnly
 	}
 	l := &Locks{name: s.name, own: make(map[int64]struct{})}
 	if s.kind == Heap {

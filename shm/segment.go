@@ -50,6 +50,7 @@ type Segment struct {
 	file     inode     // zero on the heap
 	token    *raceToken
 	heap     *heapLockTable // nil unless on the heap
+	readOnly bool           // made by View
 	refs     atomic.Int64
 
 	mu       sync.Mutex
@@ -61,11 +62,15 @@ type Segment struct {
 // mapFile maps all of the file behind fd. On success the segment owns fd; on failure the caller
 // still does.
 func mapFile(kind Kind, fd int, name, path string) (*Segment, error) {
+	return mapFileFor(mmap.RDWR, kind, fd, name, path)
+}
+
+func mapFileFor(access int, kind Kind, fd int, name, path string) (*Segment, error) {
 	file, size, err := statSegment(fd)
 	if err != nil {
 		return nil, err
 	}
-	mapped, err := mapShared(fd, int(size))
+	mapped, err := mapShared(fd, int(size), access)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +79,7 @@ func mapFile(kind Kind, fd int, name, path string) (*Segment, error) {
 		return nil, errors.Join(os.NewSyscallError("madvise", err), mapped.Unmap())
 	}
 	s := &Segment{kind: kind, name: name, identity: file.String(), mem: mapped, mapped: mapped, file: file, fd: fd, path: path}
-	s.pageSize = filePageSize(fd)
+	s.pageSize, s.readOnly = filePageSize(fd), access == mmap.RDONLY
 	s.token = takeToken(s.identity)
 	s.refs.Store(1)
 	return s, nil
@@ -83,13 +88,13 @@ func mapFile(kind Kind, fd int, name, path string) (*Segment, error) {
 // mapShared maps through a descriptor of its own, which is closed at once: the mapping keeps the
 // description, and an os.File over the segment's descriptor would close that number when it is
 // collected, whoever owns it by then.
-func mapShared(fd, size int) (mmap.MMap, error) {
+func mapShared(fd, size, access int) (mmap.MMap, error) {
 	f, err := dupFile(fd, "segment")
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	mapped, err := mmap.MapRegion(f, size, mmap.RDWR, 0, 0)
+	mapped, err := mmap.MapRegion(f, size, access, 0, 0)
 	return mapped, os.NewSyscallError("mmap", err)
 }
 
