@@ -43,6 +43,7 @@ type geometry struct {
 	dataOff, userOff   int64
 	userSize, fileSize int64
 	identity           [16]byte
+	created            int64 // nanoseconds since 1970
 }
 
 func plan(o Options) (geometry, error) {
@@ -95,6 +96,7 @@ func Format(seg *shm.Segment, o Options) (*Ring, error) {
 	if _, err := rand.Read(g.identity[:]); err != nil {
 		return nil, err
 	}
+	g.created = time.Now().UnixNano()
 	err = seg.Guarded(func() error {
 		b := seg.Bytes()[:pageSize]
 		order := binary.NativeEndian
@@ -107,7 +109,7 @@ func Format(seg *shm.Segment, o Options) (*Ring, error) {
 		order.PutUint64(b[offUser:], uint64(g.userOff))
 		order.PutUint64(b[offUserSize:], uint64(g.userSize))
 		copy(b[offIdentity:], g.identity[:])
-		order.PutUint64(b[offCreated:], uint64(time.Now().UnixNano()))
+		order.PutUint64(b[offCreated:], uint64(g.created))
 		order.PutUint32(b[offGranule:], Granule)
 		order.PutUint32(b[offSlots:], MaxSlots)
 		order.PutUint64(b[offChecksum:], checksum(b))
@@ -171,6 +173,7 @@ func Open(seg *shm.Segment) (*Ring, error) {
 			return fmt.Errorf("%w: %d bytes of %d", ErrTruncated, seg.Size(), g.fileSize)
 		}
 		copy(g.identity[:], b[offIdentity:])
+		g.created = int64(order.Uint64(b[offCreated:]))
 		return nil
 	})
 	if err != nil {
@@ -205,6 +208,9 @@ func (r *Ring) MaxFrame() int { return int(r.limit * Granule) }
 
 // Identity is the random number that the segment got when it was formatted.
 func (r *Ring) Identity() [16]byte { return r.identity }
+
+// Created is when the segment was formatted, by its creator's clock.
+func (r *Ring) Created() time.Time { return time.Unix(0, r.created) }
 
 // User returns offset and size in bytes of the application's area.
 func (r *Ring) User() (off, size int64) { return r.userOff, r.userSize }

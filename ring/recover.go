@@ -211,14 +211,14 @@ func (c *Consumer) movedHead() (h uint64, moved bool) {
 	return h, h-from > c.polled.Load()-from
 }
 
-func (c *Consumer) nextRecord(pos uint64) uint64 {
-	for p := pos + 1; p-pos <= c.size; p++ {
-		if w := c.load(p); w.age(c.tag(p)) == 0 && !w.is(free) && c.valid(p, w.granules()) {
+func (v *view) nextRecord(pos uint64) uint64 {
+	for p := pos + 1; p-pos <= v.size; p++ {
+		if w := v.load(p); w.age(v.tag(p)) == 0 && !w.is(free) && v.valid(p, w.granules()) {
 			return p
 		}
 	}
-	if h := c.hint.Load(); h-pos-1 < c.size {
+	if h := v.hint.Load(); h-pos-1 < v.size {
 		return h
 	}
-	return pos + c.size
+	return pos + v.size
 }

@@ -100,6 +100,8 @@ type SlotInfo struct {
 	Joined       int64  `json:"joined_nanoseconds"` // nanoseconds on the clock of shm.Now
 	Records      uint64 `json:"sent_records"`       // sent, up to 255 behind
 	Bytes        uint64 `json:"sent_bytes"`         // sent, likewise
+	Dropped      uint64 `json:"dropped_claims"`     // that the holder's program forgot
+	Swept        uint64 `json:"swept_claims"`       // of dead holders that the next ones skipped, of all holders so far
 }
 
 // Stats reads the segment. Any process that has it open may do so at any time:
@@ -130,8 +132,8 @@ func (r *Ring) Stats() (s Stats, err error) {
 		for slot := range MaxSlots {
 			if info := r.slotInfo(slot); info.Instance != 0 {
 				s.Slots = append(s.Slots, info)
-				s.Swept += r.seg.Word64(rosterAt(slot) + slotSwept).Load()
-				s.Dropped += r.seg.Word64(rosterAt(slot) + slotDropped).Load()
+				s.Swept += info.Swept
+				s.Dropped += info.Dropped
 			}
 		}
 		return nil
@@ -175,6 +177,8 @@ func (r *Ring) readSlot(slot int) SlotInfo {
 		Joined:       int64(word(slotJoined)),
 		Records:      word(slotRecords),
 		Bytes:        word(slotBytes),
+		Dropped:      word(slotDropped),
+		Swept:        word(slotSwept),
 	}
 }
 
