@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"ring":              {"shm"},
 	"internal/hosttest": {},
 	"internal/ringtest": {"shm", "ring"},
+	"internal/inspect":  {"shm", "ring", "internal/wire"},
 	"sender/codec":      {},
 	"sender":            {"shm", "ring", "internal/wire", "internal/label", "sender/codec"},
 	"router":            {"shm", "ring", "sender", "internal/wire", "internal/label", "sender/codec"},

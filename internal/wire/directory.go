@@ -190,3 +190,6 @@ func (d *Directory) TakeID() (uint64, error) {
 
 // NextID returns the id that TakeID would return.
 func (d *Directory) NextID() uint64 { return d.nextID.Load() }
+
+// Offset returns where an entry below Len begins, in bytes from the segment's beginning.
+func (d *Directory) Offset(index uint32) int64 { return d.at(index, 0) }
