@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/internal/inspect"
+	"github.com/shmrouter/shmrouter/shm"
+)
+
+// Exit statuses.
+const (
+	exitOK       = 0
+	exitDamage   = 1
+	exitUsage    = 2
+	exitNoAccess = 3
+)
+
+// schemaVersion is raised when a field is removed, or means something else.
+const schemaVersion = 1
+
+type cli struct {
+	Dir []string `placeholder:"DIR" type:"path" help:"Look for segment files there, too; may be repeated (${dir})."`
+
+	List   listCmd   `cmd:"" help:"List the segments on this machine and who holds them."`
+	Stat   statCmd   `cmd:"" help:"Show geometry, fill, positions, slots, consumer and claims."`
+	Dump   dumpCmd   `cmd:"" help:"Show records, with header words decoded and payload in hexadecimal."`
+	Check  checkCmd  `cmd:"" help:"Look for anything that the protocol does not allow."`
+	Prune  pruneCmd  `cmd:"" help:"Remove segment files whose users are all dead."`
+	Schema schemaCmd `cmd:"" help:"Print the JSON Schema of what a command writes with --json."`
+}
+
+// env is what commands work with.
+type env struct {
+	ctx            context.Context
+	stdout, stderr io.Writer
+	dirs           []string
+}
+
+var (
+	errDamage   = errors.New("there is damage")
+	errNoAccess = errors.New("not everything could be looked at") // each was told
+)
+
+// usageError says what is wrong with the command line.
+type usageError struct{ error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	exit := -1
+	var c cli
+	parser := kong.Must(&c,
+		kong.Name("shmctl"),
+		kong.Description("Looks at shared-memory segments of the message router, and cleans up after the dead. "+
+			"A SEGMENT is a path, or PID:FD, a process and its descriptor. "+
+			"Exit status 0: all went well; 1: there is damage; 2: wrong command line; 3: could not look, or not remove."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exit = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"dir": shm.DefaultDir()},
+	)
+	parsed, err := parser.Parse(args)
+	if exit >= 0 { // help was asked for, and given
+		return exit
+	}
+	if err == nil {
+		err = parsed.Run(&env{ctx: ctx, stdout: stdout, stderr: stderr, dirs: directories(c.Dir)})
+	}
+	return status(err, stderr)
+}
+
+func status(err error, stderr io.Writer) int {
+	var usage usageError
+	var parse *kong.ParseError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errDamage):
+		return exitDamage
+	case errors.Is(err, errNoAccess):
+		return exitNoAccess
+	}
+	fmt.Fprintf(stderr, "shmctl: %v\n", err)
+	if errors.As(err, &usage) || errors.As(err, &parse) || errors.Is(err, inspect.ErrName) {
+		fmt.Fprintln(stderr, "Try 'shmctl --help'.")
+		return exitUsage
+	}
+	return exitNoAccess
+}
+
+func directories(more []string) []string {
+	dirs := []string{shm.DefaultDir()}
+	for _, d := range more {
+		if !slices.Contains(dirs, d) {
+			dirs = append(dirs, d)
+		}
+	}
+	return dirs
+}
+
+// complain tells of something that could not be done, and goes on.
+func (e *env) complain(format string, args ...any) {
+	fmt.Fprintf(e.stderr, "shmctl: "+format+"\n", args...)
+}
+
+// writeJSON writes one document on lines of its own, indented for people, or on one line.
+func (e *env) writeJSON(v any, indent bool) error {
+	enc := json.NewEncoder(e.stdout)
+	if indent {
+		enc.SetIndent("", "  ")
+	}
+	return enc.Encode(v)
+}
+
+// names returns what was asked for, or all that there is.
+func (e *env) names(asked []string) (names []string) {
+	if len(asked) > 0 && !slices.Equal(asked, []string{"all"}) {
+		return asked
+	}
+	found, notes := inspect.Find(e.dirs)
+	for _, n := range notes {
+		e.complain("%s", n)
+	}
+	for _, f := range found {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// one opens the segment that was asked for, or the only one that there is.
+func (e *env) one(asked string) (*inspect.Segment, error) {
+	if asked == "" {
+		names := e.names(nil)
+		switch len(names) {
+		case 0:
+			return nil, errors.New("there is no segment here")
+		case 1:
+			asked = names[0]
+		default:
+			return nil, usageError{fmt.Errorf("there are %d segments, say which (shmctl list shows them)", len(names))}
+		}
+	}
+	return inspect.Open(asked)
+}
+
+// problem is a segment that could not be looked at.
+type problem struct {
+	Segment string `json:"segment"`
+	Error   string `json:"error"`
+}
