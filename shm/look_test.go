@@ -37,8 +37,10 @@ func TestView(t *testing.T) {
 
 			s.Word64(8).Store(7)
 			require.EqualValues(t, 7, v.Word64(8).Load())
-			require.ErrorIs(t, v.Guarded(func() error { v.Word64(8).Store(8); return nil }), ErrFault)
-			require.EqualValues(t, 7, s.Word64(8).Load())
+			if !raceEnabled { // its atomics cannot be recovered from
+				require.ErrorIs(t, v.Guarded(func() error { v.Word64(8).Store(8); return nil }), ErrFault)
+				require.EqualValues(t, 7, s.Word64(8).Load())
+			}
 
 			_, err = v.OpenLocks()
 			require.ErrorIs(t, err, ErrReadOnly)
@@ -90,7 +92,7 @@ func TestViewOfATruncatedFile(t *testing.T) {
 	require.NoError(t, err)
 	defer v.Close()
 	require.NoError(t, os.Truncate(s.Path(), page))
-	require.ErrorIs(t, v.Guarded(func() error { v.Word64(page).Load(); return nil }), ErrFault)
+	require.ErrorIs(t, v.Guarded(func() error { copy(make([]byte, 1), v.Bytes()[page:]); return nil }), ErrFault)
 
 	require.NoError(t, os.Truncate(s.Path(), 0))
 	_, err = View(f)
