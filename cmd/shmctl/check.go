@@ -119,4 +119,3 @@ func (c *checkCmd) show(e *env, out checks) error {
 	}
 	return nil
 }
-

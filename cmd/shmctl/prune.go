@@ -89,7 +89,7 @@ func (c *pruneCmd) show(e *env, out pruned) error {
 				did = "would remove"
 			}
 		}
-		fmt.Fprintf(e.stdout, "%s %s: %s\n", did, printable(v.Path), v.Reason)
+		fmt.Fprintf(e.stdout, "%s %s\n%s\n", did, printable(v.Path), indented(v.Reason))
 	}
 	if freed > 0 {
 		fmt.Fprintf(e.stdout, "%s in all\n", size(freed))

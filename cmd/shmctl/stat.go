@@ -145,7 +145,11 @@ func writeStat(w io.Writer, p *inspect.Snapshot, free bool) {
 	line("", "%d messages in %d records, %s; slept %d times", c.Messages, c.Records, size(int64(c.Bytes)), c.Sleeps)
 	line("", "skipped: %d of the dead, %d aborted, %d pads; %d resyncs", c.SkippedDead, c.SkippedAborted, c.Pads, c.Resyncs)
 	line("room", "%s", roomText(p.Room))
-	line("claims", "%s", claimsText(p.Claims))
+	open, oldest := claimsText(p.Claims)
+	line("claims", "%s", open)
+	if oldest != "" {
+		line("", "%s", oldest)
+	}
 	if r := p.Router; r != nil {
 		line("router", "%s, resumed %d times%s", r.State, r.Life, map[bool]string{true: ", resumable"}[r.Resumable])
 		line("pipes", "%d attached, %d open, %d ended; %d ever, %d entries", r.Pipes.Attached, r.Pipes.Open, r.Pipes.Ended, r.Pipes.Opened, r.Pipes.Entries)
@@ -247,21 +251,24 @@ func roomText(r inspect.Room) string {
 	return text
 }
 
-func claimsText(c inspect.Claims) string {
-	text := fmt.Sprintf("%d open", c.Open)
+// claimsText is a line, and a second one if there is an open claim.
+func claimsText(c inspect.Claims) (count, oldest string) {
+	count = fmt.Sprintf("%d open", c.Open)
 	if !c.Complete {
-		text += fmt.Sprintf(" among the first %d records", c.Examined)
+		count += fmt.Sprintf(" among the first %d records", c.Examined)
 	}
-	if o := c.Oldest; o != nil {
-		text += fmt.Sprintf("; the first at %d by slot %d (pid %d), %s", o.Position, o.Slot, o.PID, size(o.Bytes))
-		if o.SeenFor > 0 {
-			text += ", seen for " + age(o.SeenFor)
-		}
-		if o.Front {
-			text += ", in front"
-		}
+	o := c.Oldest
+	if o == nil {
+		return count, ""
 	}
-	return text
+	oldest = fmt.Sprintf("the first is by slot %d (pid %d), at %d, %s", o.Slot, o.PID, o.Position, size(o.Bytes))
+	if o.Front {
+		count += ", and the consumer waits for the first"
+	}
+	if o.SeenFor > 0 {
+		count += ", seen for " + age(o.SeenFor)
+	}
+	return count, oldest
 }
 
 func waitText(r *inspect.Rates) string {

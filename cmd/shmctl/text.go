@@ -102,6 +102,15 @@ func gauge(share float64, cells int) string {
 	return "[" + strings.Repeat("#", full) + strings.Repeat(".", cells-full) + "]"
 }
 
+// indented wraps a sentence for 80 columns, below what it is about.
+func indented(s string) string {
+	var out []string
+	for line := range strings.Lines(text.WrapSoft(printable(s), 76)) {
+		out = append(out, "    "+strings.TrimRight(line, " \n"))
+	}
+	return strings.Join(out, "\n")
+}
+
 // printable keeps what other processes call themselves from steering the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
