@@ -33,6 +33,7 @@ type cli struct {
 
 	List   listCmd   `cmd:"" help:"List the segments on this machine and who holds them."`
 	Stat   statCmd   `cmd:"" help:"Show geometry, fill, positions, slots, consumer and claims."`
+	Top    topCmd    `cmd:"" help:"Watch one segment on a terminal screen."`
 	Dump   dumpCmd   `cmd:"" help:"Show records, with header words decoded and payload in hexadecimal."`
 	Check  checkCmd  `cmd:"" help:"Look for anything that the protocol does not allow."`
 	Prune  pruneCmd  `cmd:"" help:"Remove segment files whose users are all dead."`

@@ -48,14 +48,22 @@ func (w *Watch) Next() (*Snapshot, error) {
 		p.Rates = rates(w.last, p)
 	}
 	since := map[claimKey]int64{}
-	if c := p.Claims.Oldest; c != nil {
-		key := claimKey{c.Position, c.Slot}
+	seenFor := func(position uint64, slot int) float64 {
+		key := claimKey{position, slot}
 		first, known := w.since[key]
 		if !known {
 			first = p.at
 		}
 		since[key] = first
-		c.SeenFor = time.Duration(p.at - first).Seconds()
+		return time.Duration(p.at - first).Seconds()
+	}
+	if c := p.Claims.Oldest; c != nil {
+		c.SeenFor = seenFor(c.Position, c.Slot)
+	}
+	for i := range p.Slots {
+		if s := &p.Slots[i]; s.OpenClaims > 0 {
+			s.ClaimFor = seenFor(s.claim, s.Slot)
+		}
 	}
 	w.last, w.since = p, since
 	return p, nil

@@ -132,6 +132,10 @@ type Slot struct {
 	Dropped    uint64  `json:"dropped"` // claims that its program forgot
 	Swept      uint64  `json:"swept"`   // claims of dead holders that later ones skipped
 	OpenClaims int     `json:"open_claims"`
+	Backlog    int64   `json:"backlog"`   // bytes of space from head on that are its, among the records that were looked at
+	ClaimFor   float64 `json:"claim_for"` // seconds since its oldest open claim was first seen; 0 without one
+
+	claim uint64 // position of that
 }
 
 // Router is what the directory says about the router and its pipes.
@@ -272,10 +276,16 @@ func (s *Segment) claims(p *Snapshot) error {
 		default:
 			return err
 		}
+		seat := byNumber[r.Slot]
+		if seat != nil {
+			seat.Backlog += int64(r.Granules) * ring.Granule
+		}
 		if r.State == ring.RecordBusy {
 			c.Open++
-			seat := byNumber[r.Slot]
 			if seat != nil {
+				if seat.OpenClaims == 0 {
+					seat.claim = r.Position
+				}
 				seat.OpenClaims++
 			}
 			if c.Oldest == nil {
