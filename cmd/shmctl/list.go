@@ -51,7 +51,9 @@ func (c *listCmd) Run(e *env) error {
 	found, notes := c.find(e)
 	out.Notes = append(out.Notes, notes...)
 	for _, f := range found {
-		out.Segments = append(out.Segments, look(f))
+		if l, err := look(f); !all(c.Segments) || !gone(err) {
+			out.Segments = append(out.Segments, l)
+		}
 	}
 	if c.JSON {
 		return e.writeJSON(out, true)
@@ -83,7 +85,7 @@ func (c *listCmd) Run(e *env) error {
 
 // find returns what is to be listed; of what was named, it looks up who holds it.
 func (c *listCmd) find(e *env) (found []inspect.Found, notes []string) {
-	if len(c.Segments) == 0 || c.Segments[0] == "all" {
+	if all(c.Segments) {
 		return inspect.Find(e.dirs)
 	}
 	census, err := inspect.TakeCensus()
@@ -104,7 +106,8 @@ func (c *listCmd) find(e *env) (found []inspect.Found, notes []string) {
 	return found, notes
 }
 
-func look(f inspect.Found) listed {
+// look never fails: what went wrong is in the row, too.
+func look(f inspect.Found) (listed, error) {
 	l := listed{Segment: f.Name, Path: f.Path, Holders: f.Holders}
 	if l.Holders == nil {
 		l.Holders = []inspect.Holder{}
@@ -112,13 +115,13 @@ func look(f inspect.Found) listed {
 	s, err := inspect.Open(f.Name)
 	if err != nil {
 		l.State, l.Error = trouble(err), err.Error()
-		return l
+		return l, err
 	}
 	defer s.Close()
 	p, err := s.Snapshot()
 	if err != nil {
 		l.State, l.Error = trouble(err), err.Error()
-		return l
+		return l, err
 	}
 	l.Kind, l.File, l.State = p.Kind, p.File, string(p.State)
 	l.Size, l.Capacity, l.Fill = p.Geometry.Size, p.Geometry.Capacity, p.Positions.Fill
@@ -130,7 +133,7 @@ func look(f inspect.Found) listed {
 			l.Producers++
 		}
 	}
-	return l
+	return l, nil
 }
 
 // trouble is the state of a segment that could not be looked at.

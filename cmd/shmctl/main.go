@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shmrouter/shmrouter/internal/inspect"
+	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
 )
 
@@ -130,7 +132,7 @@ func (e *env) writeJSON(v any, indent bool) error {
 
 // names returns what was asked for, or all that there is.
 func (e *env) names(asked []string) (names []string) {
-	if len(asked) > 0 && !slices.Equal(asked, []string{"all"}) {
+	if !all(asked) {
 		return asked
 	}
 	found, notes := inspect.Find(e.dirs)
@@ -141,6 +143,14 @@ func (e *env) names(asked []string) (names []string) {
 		names = append(names, f.Name)
 	}
 	return names
+}
+
+// all tells whether names means whatever there is.
+func all(asked []string) bool { return len(asked) == 0 || slices.Equal(asked, []string{"all"}) }
+
+// gone tells of one that was found, and has ended or is another file before it could be looked at.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ring.ErrNotSegment) || errors.Is(err, shm.ErrNotRegular)
 }
 
 // one opens the segment that was asked for, or the only one that there is.

@@ -40,7 +40,7 @@ func (c *pruneCmd) Run(e *env) error {
 		return usageError{fmt.Errorf("--min-age %v is negative", c.MinAge)}
 	}
 	paths := c.Paths
-	if len(paths) == 0 || len(paths) == 1 && paths[0] == "all" {
+	if all(c.Paths) {
 		found, notes := inspect.Find(e.dirs)
 		for _, n := range notes {
 			e.complain("%s", n)
@@ -55,7 +55,13 @@ func (c *pruneCmd) Run(e *env) error {
 	out := pruned{SchemaVersion: schemaVersion, DryRun: c.DryRun, Files: []inspect.Verdict{}, Errors: []problem{}}
 	for _, path := range paths {
 		v, err := inspect.Prune(path, inspect.PruneOptions{DryRun: c.DryRun, Resumable: c.Resumable, MinAge: c.MinAge})
-		if err != nil {
+		switch {
+		case err == nil:
+		case all(c.Paths) && gone(err):
+			continue
+		case all(c.Paths) && trouble(err) != "unreadable": // not asked for, and not its business
+			v.Reason = err.Error()
+		default:
 			out.Errors = append(out.Errors, problem{path, err.Error()})
 			continue
 		}

@@ -65,8 +65,11 @@ func (c *statCmd) Run(e *env) error {
 	for _, name := range e.names(c.Segments) {
 		s, err := inspect.Open(name)
 		if err != nil {
-			if len(c.Segments) > 0 && isUsage(err) {
+			if isUsage(err) {
 				return err
+			}
+			if all(c.Segments) && gone(err) {
+				continue
 			}
 			out.Errors = append(out.Errors, problem{name, err.Error()})
 			continue
