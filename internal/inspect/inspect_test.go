@@ -114,6 +114,38 @@ func TestFindFiles(t *testing.T) {
 	require.Len(t, here, 1)
 	require.Equal(t, path, here[0].Name)
 	require.Empty(t, here[0].Holders)
+
+	producer := start(t, "producer", path)
+	all, _ = Find([]string{dir})
+	rows := 0
+	for _, f := range all {
+		if f.ID == here[0].ID {
+			rows++
+			require.Equal(t, path, f.Name)
+			require.Len(t, f.Holders, 1)
+			require.Equal(t, producer.cmd.Process.Pid, f.Holders[0].PID)
+		}
+	}
+	require.Equal(t, 1, rows, "found as a file and as a descriptor")
+}
+
+// What is seen between two stores of another process is no damage.
+func TestOnlyWhatStaysIsDamage(t *testing.T) {
+	r := &report{}
+	looks := 0
+	r.confirmed("roster", func() string {
+		looks++
+		return fmt.Sprint("in between ", looks/3)
+	})
+	require.Empty(t, r.found)
+	r.confirmed("roster", func() string { return "" })
+	require.Empty(t, r.found)
+	r.confirmed("roster", func() string { return "for good" })
+	require.Len(t, r.found, 1)
+	for range 2 * maxFindings {
+		r.add(Damage, "roster", 0, "more")
+	}
+	require.Len(t, r.found, maxFindings)
 }
 
 func TestOpenRefuses(t *testing.T) {
