@@ -138,6 +138,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"waitfor": cmdWaitFor,
 
 	"chown-to-other": cmdChown,
+	"hostile":        cmdHostile,
+	"shmlist":        cmdList,
 }
 
 // cmdStatus runs a program and requires its exit status: status N PROGRAM ARGS...
@@ -266,6 +268,18 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 // cmdChown gives a file to another user.
 func cmdChown(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.Chown(ts.MkAbs(args[0]), 12345, -1))
+}
+
+const hostileName = "\x1b[31mred"
+
+// cmdHostile makes a file whose name holds an escape sequence: hostile DIR.
+func cmdHostile(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(os.WriteFile(filepath.Join(args[0], hostileName), []byte("SHMRING1 and no more"), 0o600))
+}
+
+// cmdList runs commands on that file.
+func cmdList(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(ts.Exec("shmctl", "list", filepath.Join(args[0], hostileName)))
 }
 
 var escape = regexp.MustCompile(`\x1b`)

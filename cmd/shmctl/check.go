@@ -117,7 +117,7 @@ func (c *checkCmd) show(e *env, out checks) error {
 			fmt.Fprintf(e.stdout, "%s: DAMAGED\n", printable(s.Segment))
 		}
 		for _, f := range s.Findings {
-			fmt.Fprintf(e.stdout, "  %s, %s: %s\n", f.Severity, f.What, f.Text)
+			fmt.Fprintf(e.stdout, "  %s, %s: %s\n", f.Severity, f.What, printable(f.Text))
 		}
 	}
 	return nil

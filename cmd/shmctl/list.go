@@ -77,7 +77,7 @@ func (c *listCmd) Run(e *env) error {
 	fmt.Fprintln(e.stdout, t.Render())
 	for _, s := range out.Segments {
 		if s.Error != "" {
-			fmt.Fprintln(e.stdout, s.Error)
+			fmt.Fprintln(e.stdout, printable(s.Error))
 		}
 	}
 	return nil

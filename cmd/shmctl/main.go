@@ -98,7 +98,7 @@ func status(err error, stderr io.Writer) int {
 	case errors.Is(err, errNoAccess):
 		return exitNoAccess
 	}
-	fmt.Fprintf(stderr, "shmctl: %v\n", err)
+	fmt.Fprintf(stderr, "shmctl: %s\n", printable(err.Error()))
 	if errors.As(err, &usage) || errors.As(err, &parse) || errors.Is(err, inspect.ErrName) {
 		fmt.Fprintln(stderr, "Try 'shmctl --help'.")
 		return exitUsage
@@ -118,7 +118,7 @@ func directories(more []string) []string {
 
 // complain tells of something that could not be done, and goes on.
 func (e *env) complain(format string, args ...any) {
-	fmt.Fprintf(e.stderr, "shmctl: "+format+"\n", args...)
+	fmt.Fprintf(e.stderr, "shmctl: %s\n", printable(fmt.Sprintf(format, args...)))
 }
 
 // writeJSON writes one document on lines of its own, indented for people, or on one line.

@@ -162,7 +162,7 @@ func writeStat(w io.Writer, p *inspect.Snapshot, free bool) {
 		line("", "%s claimed, %s from here to the consumer", perSecond(r.Claimed), waitText(r))
 	}
 	for _, n := range p.Notes {
-		line("note", "%s", n)
+		line("note", "%s", printable(n))
 	}
 	writeSlots(w, p, free)
 }

@@ -95,7 +95,7 @@ func (v *view) ring(p *inspect.Snapshot, columns int) []line {
 		lines = append(lines, at("router", "%s; pipes: %d attached, %d open, %d ended", r.State, r.Pipes.Attached, r.Pipes.Open, r.Pipes.Ended))
 	}
 	for _, n := range p.Notes {
-		lines = append(lines, line{at("note", "%s", n).text, bad})
+		lines = append(lines, line{at("note", "%s", printable(n)).text, bad})
 	}
 	return lines
 }

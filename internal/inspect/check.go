@@ -112,7 +112,7 @@ func (s *Segment) checkMeta(r *report) error {
 			if err != nil {
 				return err
 			}
-			if s.Ring.Head() > pos {
+			if int64(s.Ring.Head()-pos) > 0 {
 				continue
 			}
 			if !told(r.found, damage.Position) {

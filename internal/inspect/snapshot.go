@@ -223,7 +223,7 @@ func (s *Segment) place(p *Snapshot, st ring.Stats) (damage error) {
 			break
 		}
 	}
-	used := min(max(int64(at.Frontier-at.Head), 0)*ring.Granule, st.Capacity)
+	used := min(max(int64(at.Frontier-at.Head), 0), st.Capacity/ring.Granule) * ring.Granule
 	at.Used, at.Fill = used, float64(used)/float64(st.Capacity)
 	p.Positions = at
 	return damage
