@@ -23,13 +23,17 @@ import (
 	"github.com/shmrouter/shmrouter/sender"
 )
 
+func init() {
+	if !sender.Launched() {
+		runtime.LockOSThread() // the main goroutine to the main thread, as toolkits want their loop
+	}
+}
+
 func main() {
 	if sender.Launched() {
 		check(sender.Main(work))
 		return
 	}
-	runtime.LockOSThread() // as toolkits want their loop on the main thread
-
 	fdloop, err := router.NewFDLoop()
 	check(err)
 	rt, err := router.New(router.WithEventLoop(fdloop), router.WithLogger(slog.Default()))
