@@ -74,12 +74,18 @@ func quotaIn(dir string) float64 {
 	return quota / period
 }
 
+// kernel is its version. What a distributor or host has appended names a build of
+// theirs.
 func kernel() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
 		return "?"
 	}
-	return unix.ByteSliceToString(u.Release[:])
+	release := unix.ByteSliceToString(u.Release[:])
+	if i := strings.IndexFunc(release, func(r rune) bool { return r != '.' && (r < '0' || r > '9') }); i > 0 {
+		release = release[:i]
+	}
+	return release
 }
 
 // cpuModel is the first name that /proc/cpuinfo has for it; not every

@@ -16,7 +16,7 @@ var idleNap = int64(100 * time.Millisecond)
 
 // Wait blocks until a record in front can be polled. That may be one that is
 // only stepped over (a pad, an aborted claim), so the Poll behind it may find
-// no message. It spins for a short adaptive time and then sleeps. Errors: ctx's,
+// no message. It watches, and then sleeps, as WithWaiting says. Errors: ctx's,
 // ErrInterrupted, os.ErrClosed, and those of Poll. A context without an end
 // costs nothing.
 func (c *Consumer) Wait(ctx context.Context) error { return c.WaitUntil(ctx, 0) }

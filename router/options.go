@@ -46,7 +46,9 @@ func defaults() options {
 	}
 }
 
-// WithLogger has the router report to log; nil, and the default, is silence.
+// WithLogger has the router report to log; nil, and the default, is silence. Its
+// handler is called on the router's goroutines, the monitor's among them: it must
+// not wait for anything that the router does, such as Stop.
 func WithLogger(log *slog.Logger) Option {
 	return func(o *options) {
 		if log != nil {

@@ -121,6 +121,9 @@ func (res *Result) setup() []string {
 // Print writes it for people.
 func (res *Result) Print(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n%s; %d in all, each checked\n\n", res.Machine, strings.Join(res.setup(), "\n"), res.Messages)
+	if res.Kills == 0 {
+		return res.printVerdict(w)
+	}
 	fmt.Fprintf(w, "%-58s %9s %9s %9s %9s\n", "", "p50", "p90", "p99", "longest")
 	for _, row := range []struct {
 		what string
@@ -135,6 +138,10 @@ func (res *Result) Print(w io.Writer) error {
 		fmt.Fprintf(w, "%-58s %9s %9s %9s %9s\n", row.what, ms(row.t.P50), ms(row.t.P90), ms(row.t.P99), ms(row.t.Max))
 	}
 	fmt.Fprintf(w, "\nmillions of messages a second: %.1f before, %.1f from 20 ms after the kill on\n", res.Rates.Before/1e6, res.Rates.After/1e6)
+	return res.printVerdict(w)
+}
+
+func (res *Result) printVerdict(w io.Writer) error {
 	if res.Interrupted {
 		fmt.Fprintln(w, "ended early, by a signal")
 	}
