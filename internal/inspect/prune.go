@@ -54,6 +54,8 @@ func keepf(format string, args ...any) error { return keep{fmt.Sprintf(format, a
 //     one, the file gets its path back.
 //  4. The file is removed, and then the locks are freed.
 //
+// Killed between 2 and 4, it leaves the file under the hidden name, where Find finds it again.
+//
 // What it cannot see is a process of this user in a pid namespace that is not below this one (a container beside
 // this one with the same /dev/shm), or of root, that opened the file before 2 and takes no lock before 4. It then
 // holds memory that has no name, as after any removal.
