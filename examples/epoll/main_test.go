@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -17,8 +19,10 @@ func TestEverythingOnOneThread(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "epoll")
 	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
 	require.NoError(t, err, "%s", out)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // for one that hangs
+	defer cancel()
 	for end, want := range map[string]string{"q\n": `stdin: "q"`, "": `stdin: ""`} {
-		cmd := exec.Command(program)
+		cmd := exec.CommandContext(ctx, program)
 		stdin, err := cmd.StdinPipe()
 		require.NoError(t, err)
 		stdout, err := cmd.StdoutPipe()

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -18,7 +20,9 @@ func TestGLibDelivers(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "glib")
 	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	cmd := exec.Command(program)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // for one that hangs
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	require.NoError(t, cmd.Run(), "%s%s", &stdout, &stderr)

@@ -19,7 +19,8 @@ var handshake = plugin.HandshakeConfig{ProtocolVersion: 1, MagicCookieKey: "SHMR
 // servePlugin is the plugin's main function.
 func servePlugin() {
 	err := sender.Main(func(ctx context.Context, s *sender.Sender) error {
-		// The plugin ends with its host, also if that is killed, which go-plugin alone does not see to.
+		// The plugin ends with its host, also if that is killed. By itself it would at its next line of the log, by
+		// SIGPIPE.
 		stop := context.AfterFunc(ctx, func() { os.Exit(1) })
 		defer stop()
 		plugin.Serve(&plugin.ServeConfig{

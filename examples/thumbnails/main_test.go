@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"image"
 	"image/color"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -44,7 +46,9 @@ func TestCrashesCostTheirJobs(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "text.png"), []byte("no picture"), 0o600))
 	require.NoError(t, os.Remove(filepath.Join(dir, "none.png")))
 
-	cmd := exec.Command(program, append([]string{"-o", out, "-limit", "1s"}, files...)...)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // for one that hangs
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, append([]string{"-o", out, "-limit", "1s"}, files...)...)
 	cmd.Dir = dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -26,7 +26,6 @@ type pool struct {
 	workers []*router.Worker
 	start   sync.WaitGroup // until workers is complete
 	feeds   sync.WaitGroup
-	gaveUp  error
 }
 
 func newPool(rt *router.Router, workers int, limit time.Duration, files []string) *pool {
@@ -84,16 +83,18 @@ func (p *pool) feed(worker int, stdin io.WriteCloser, rcv *router.Receiver) {
 	rcv.Recv(context.Background()) // so does its pipe
 }
 
-// finish waits for the workers to end. If jobs are left, all of them died so often that they were given up.
+// finish waits for the workers to end. If jobs are left, all of them died so often that they were given up
+// (router.ErrGaveUp).
 func (p *pool) finish() {
+	var gaveUp error
 	for _, w := range p.workers {
-		if err := w.Wait(); errors.Is(err, router.ErrGaveUp) {
-			p.gaveUp = err
+		if err := w.Wait(); err != nil {
+			gaveUp = err
 		}
 	}
 	p.feeds.Wait()
 	for file := range p.jobs {
-		p.results <- result{file: file, err: p.gaveUp}
+		p.results <- result{file: file, err: fmt.Errorf("no worker is left: %w", gaveUp)}
 	}
 	close(p.results)
 }
