@@ -56,18 +56,28 @@ func tableAfter(t *testing.T, src, comment string) string {
 
 var testName = regexp.MustCompile("`((?:Test|Example|Fuzz)\\w*)`")
 
-// Every test that docs/testing.md names exists.
+// Every test that docs/testing.md and docs/failure.md name exists, be it in a
+// module of its own.
 func TestNamedTestsExist(t *testing.T) {
 	var all strings.Builder
-	eachFile(t, func(path string) {
-		if strings.HasSuffix(path, "_test.go") {
-			all.WriteString(read(t, path))
+	top := root(t)
+	require.NoError(t, filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
 		}
-	})
-	names := testName.FindAllStringSubmatch(read(t, "docs/testing.md"), -1)
-	require.NotEmpty(t, names)
-	for _, n := range names {
-		assert.Contains(t, all.String(), "func "+n[1]+"(", "docs/testing.md names a test that is not there")
+		if strings.HasSuffix(path, "_test.go") {
+			src, err := os.ReadFile(path)
+			all.Write(src)
+			return err
+		}
+		return nil
+	}))
+	for _, page := range []string{"docs/testing.md", "docs/failure.md"} {
+		names := testName.FindAllStringSubmatch(read(t, page), -1)
+		require.NotEmpty(t, names)
+		for _, n := range names {
+			assert.True(t, strings.Contains(all.String(), "func "+n[1]+"("), "%s names %s, which is not there", page, n[1])
+		}
 	}
 }
 
