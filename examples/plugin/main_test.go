@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"log"
@@ -99,7 +100,10 @@ func TestHostIsKilled(t *testing.T) {
 	defer unix.Close(pidfd)
 	require.Contains(t, line(), "begins")
 	require.NoError(t, cmd.Process.Kill())
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 10_000)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 60_000)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 60_000)
+	}
 	require.NoError(t, err)
 	require.Equal(t, 1, n, "the plugin lives")
 }

@@ -27,14 +27,14 @@ func TestCrashesCostTheirJobs(t *testing.T) {
 	bad := map[string]string{
 		"panic-1.png": "exit status 2",
 		"kill-1.png":  "signal: killed",
-		"hang-1.png":  "not done within 1s",
+		"hang-1.png":  "not done within 3s",
 		"text.png":    "image: unknown format",
 		"none.png":    "no such file",
 	}
 	var files []string
 	for i := range 24 {
 		name := fmt.Sprintf("good-%d.png", i)
-		picture(t, filepath.Join(dir, name), 40+37*i, 700-29*i)
+		picture(t, filepath.Join(dir, name), 40+13*i, 350-13*i)
 		files = append(files, name)
 		for name := range bad {
 			if i == 3 {
@@ -48,7 +48,7 @@ func TestCrashesCostTheirJobs(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // for one that hangs
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, append([]string{"-o", out, "-limit", "1s"}, files...)...)
+	cmd := exec.CommandContext(ctx, program, append([]string{"-o", out, "-limit", "3s"}, files...)...)
 	cmd.Dir = dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -65,7 +65,7 @@ func (p *pool) feed(worker int, stdin io.WriteCloser, rcv *router.Receiver) {
 	defer p.feeds.Done()
 	p.start.Wait()
 	for file := range p.jobs {
-		fmt.Fprintln(stdin, file) // an error says that the worker has died, as Recv does
+		fmt.Fprintf(stdin, "%q\n", file) // an error says that the worker has died, as Recv does
 		ctx, cancel := context.WithTimeout(context.Background(), p.limit)
 		m, err := rcv.Recv(ctx)
 		cancel()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -19,11 +20,15 @@ import (
 
 const side = 128 // of a thumbnail at most, in pixels: 64 KiB, which fits a frame
 
-// work is the worker: a line for each job, a message for each result.
+// work is the worker: a line with a quoted name for each job, a message for each result.
 func work(ctx context.Context, s *sender.Sender) error {
 	jobs := bufio.NewScanner(os.Stdin)
 	for jobs.Scan() {
-		if err := thumbnail(ctx, s, jobs.Text()); err != nil {
+		file, err := strconv.Unquote(jobs.Text())
+		if err != nil {
+			return err
+		}
+		if err := thumbnail(ctx, s, file); err != nil {
 			return err
 		}
 	}
