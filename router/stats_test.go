@@ -18,8 +18,9 @@ var statsNames = []string{
 	"ring.consumer.resyncs", "ring.consumer.skipped_aborted_records", "ring.consumer.skipped_dead_claims", "ring.consumer.sleeps",
 	"ring.consumer_pid", "ring.consumer_pid_namespace", "ring.consumer_sleeping", "ring.consumer_start_ticks", "ring.consumers",
 	"ring.dropped_claims", "ring.head_granules", "ring.hint_granules", "ring.page_size_bytes", "ring.room_waiters",
-	"ring.slots.instance", "ring.slots.joined_nanoseconds", "ring.slots.pid", "ring.slots.pid_namespace", "ring.slots.sent_bytes",
-	"ring.slots.sent_records", "ring.slots.slot", "ring.slots.start_ticks", "ring.swept_claims", "ring.turn_slot", "ring.used_bytes",
+	"ring.slots.dropped_claims", "ring.slots.instance", "ring.slots.joined_nanoseconds", "ring.slots.pid", "ring.slots.pid_namespace", "ring.slots.sent_bytes",
+	"ring.slots.sent_records", "ring.slots.slot", "ring.slots.start_ticks", "ring.slots.swept_claims",
+	"ring.swept_claims", "ring.turn_slot", "ring.used_bytes",
 	"routed_messages", "stalled_by_pipe", "turns", "unfinished_messages", "unrouted_messages", "watched_processes",
 }
 
