@@ -62,7 +62,8 @@ type Command struct {
 	Outlive bool
 	// Prepare, if not nil, may change each life's exec.Cmd before the pipes are added: Stdin, SysProcAttr, ExtraFiles
 	// (which stay the caller's), the environment. It runs after Receive.
-	Prepare func(cmd *exec.Cmd)
+	// With an error the process is not started, as if exec.Cmd.Start had said so.
+	Prepare func(cmd *exec.Cmd) error
 }
 
 // Start starts the worker with pipes of a running router, and looks after it until it has ended for good.
@@ -167,7 +168,9 @@ func (c *Command) begin(n *run, number int, receivers []*Receiver, senders []*se
 	stdout := c.output(&cmd.Stdout, c.Stdout, cmd, "stdout")
 	stderr := c.output(&cmd.Stderr, c.Stderr, cmd, "stderr")
 	if c.Prepare != nil {
-		c.Prepare(cmd)
+		if err := c.Prepare(cmd); err != nil {
+			return nil, fmt.Errorf("router: worker %s: %w", c.Name, err)
+		}
 	}
 	if !c.Outlive {
 		var attr syscall.SysProcAttr

@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -34,9 +35,10 @@ func TestCommandRestarts(t *testing.T) {
 	y := endings{make(chan error, 10)}
 	c.Receive, c.Restart = y.receive, Restart{When: RestartOnFailure, Delay: time.Millisecond}
 	life := 0
-	c.Prepare = func(cmd *exec.Cmd) {
+	c.Prepare = func(cmd *exec.Cmd) error {
 		life++
 		cmd.Env = roleVars("worksman", []string{"exit 3", "panic", "absent", "good", "never"}[life-1])
+		return nil
 	}
 	w, err := c.Start(r)
 	require.NoError(t, err)
@@ -88,6 +90,8 @@ func TestCommandCannotStart(t *testing.T) {
 		require.Contains(t, err.Error(), c.path)
 		require.Empty(t, y.ends)
 	}
+	_, err := Command{Prepare: func(*exec.Cmd) error { return io.ErrNoProgress }}.Start(r)
+	require.ErrorIs(t, err, io.ErrNoProgress)
 	open, err := r.Receivers()
 	require.NoError(t, err)
 	require.Empty(t, open)

@@ -173,7 +173,7 @@ func TestCommandInANamespace(t *testing.T) {
 	attr := hosttest.Apart(t, unix.CLONE_NEWPID)
 	r := begin(t)
 	c := task(t, "obedient")
-	c.Prepare = func(cmd *exec.Cmd) { cmd.SysProcAttr = attr }
+	c.Prepare = func(cmd *exec.Cmd) error { cmd.SysProcAttr = attr; return nil }
 	w := c.launched(t, r)
 	require.NoError(t, w.Stop(background))
 	require.NoError(t, w.Wait())

@@ -76,7 +76,8 @@ func (l *EpollLoop) Pingee(onPing func()) (Pingee, error) {
 
 // Watch has the loop call fn whenever fd is readable, level-triggered: fn reads
 // what is there, and takes it well if there is nothing. fd stays the caller's, who calls Unwatch before closing it. Any
-// goroutine may call it. Errors: os.ErrClosed, and those of epoll_ctl.
+// goroutine may call it. Errors: os.ErrClosed, and those of epoll_ctl: EPERM for a file or /dev/null, which is what
+// standard input is under a service manager.
 func (l *EpollLoop) Watch(fd int, fn func()) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -121,9 +121,10 @@ func (rcv *Receiver) Recv(ctx context.Context) (Message, error) {
 //	for msg, err := range rcv.Messages(ctx)
 //
 // It ends behind the last message if the sender has stopped. Every other end,
-// as listed at Recv, is its last pair, with an empty message. Leaving the loop
-// loses nothing; another may go on. To a router that resumes, a message is
-// handled when the loop's body is done with it.
+// as listed at Recv, is its last pair, with an empty message. Messages that are
+// there come although ctx is done: where more come all the time, look at it in
+// the body. Leaving the loop loses nothing; another may go on. To a router that
+// resumes, a message is handled when the loop's body is done with it.
 func (rcv *Receiver) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {

@@ -44,11 +44,14 @@ func newPool(rt *router.Router, workers int, limit time.Duration, files []string
 			// Each process that is started, the first one and its successors, has a pipe, a standard input and a
 			// goroutine that feeds it.
 			Receive: func(_ int, receivers []*router.Receiver) { rcv = receivers[0] },
-			Prepare: func(cmd *exec.Cmd) {
+			Prepare: func(cmd *exec.Cmd) error {
 				stdin, err := cmd.StdinPipe()
-				check(err)
+				if err != nil {
+					return err
+				}
 				p.feeds.Add(1)
 				go p.feed(i, stdin, rcv)
+				return nil
 			},
 		}.Start(rt)
 		check(err)
