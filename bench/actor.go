@@ -47,13 +47,13 @@ const (
 
 // Order is one run.
 type Order struct {
-	Job    Job // set by Crew's methods
-	Via    Transport
-	N      uint64 // messages, or round trips
-	Size   int    // of a message in bytes, MinSize or more
-	Batch  int    // so many messages go out at once, where that is more than one
-	Verify bool   // write and check the content
-	Wait   Wait
+	Job    Job           // set by Crew's methods
+	Via    Transport     // what the messages take
+	N      uint64        // messages, or round trips
+	Size   int           // of a message in bytes, MinSize or more
+	Batch  int           // so many messages go out at once, where that is more than one
+	Verify bool          // write and check the content
+	Wait   Wait          // of a ring's receiver
 	Rate   int           // messages per second from each sender, 0 for as many as possible
 	Burst  int           // on a ring: so many at full speed, then nothing until it is empty
 	For    time.Duration // send for so long, and not N
@@ -70,8 +70,8 @@ type Order struct {
 
 // Report is an actor's answer to an Order.
 type Report struct {
-	Ready bool   `json:",omitempty"`
-	Err   string `json:",omitempty"`
+	Ready bool   `json:",omitempty"` // not the answer yet: senders may start
+	Err   string `json:",omitempty"` // why the run failed
 
 	First, Last int64    // time on the monotonic clock before the first and after the last message
 	Latency     *Latency `json:",omitempty"` // of round trips, of paced messages one way, or of bursts

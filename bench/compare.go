@@ -9,31 +9,32 @@ import (
 // against that one, between the same processes.
 type Contest struct {
 	RoundTrip bool // else a stream from all senders
-	Size      int
+	Size      int  // of a message in bytes
 	Batch     int  // messages at once, in a stream
 	Rate      int  // messages per second of a paced stream
 	Wait      Wait // of the ring
-	Ours      Transport
-	Theirs    Transport
+	// Ours is compared with Theirs.
+	Ours   Transport
+	Theirs Transport
 }
 
 // Side is one of two that are compared: how it is run, and with what.
 type Side struct {
-	Run   func(Order) (Paced, error)
-	Order Order // N is found out
+	Run   func(Order) (Paced, error) // once, for as many messages as ordered
+	Order Order                      // N is found out
 }
 
 // Pair is one answer: both runs, one right after the other, with the floor before,
 // between and after.
 type Pair struct {
-	Ours, Theirs Paced
+	Ours, Theirs Paced      // their figures
 	Floor        [3]float64 // ns, 0 where it cannot be measured
 }
 
 // State of the processors throughout the pair.
 func (p Pair) State() State { return StateOf(p.Floor[:]...) }
 
-// Bout is two sides, with runs long enough to measure.
+// Bout is two sides, with runs long enough to measure. It is for one goroutine.
 type Bout struct {
 	floor        func() (float64, error)
 	ours, theirs Side
@@ -41,7 +42,8 @@ type Bout struct {
 	pairs        []Pair
 }
 
-// NewBout has a Contest between the transports of a crew; see NewBoutOf.
+// NewBout has a Contest between the transports of a crew; see NewBoutOf, also
+// for the error.
 func (c *Crew) NewBout(k Contest, each time.Duration) (*Bout, error) {
 	side := func(via Transport) Side {
 		o := Order{Via: via, Size: k.Size, Batch: k.Batch, Rate: k.Rate}
@@ -71,12 +73,15 @@ func Unpaced(run func(Order) (Result, error)) func(Order) (Paced, error) {
 	}
 }
 
-// PerMessage and MedianLatency are what a Bout compares, in nanoseconds.
-func PerMessage(p Paced) float64    { return p.Result.PerMessage() }
+// PerMessage is what a Bout of streams compares, in nanoseconds.
+func PerMessage(p Paced) float64 { return p.Result.PerMessage() }
+
+// MedianLatency is what a Bout of round trips, or paced messages, compares, in
+// nanoseconds.
 func MedianLatency(p Paced) float64 { return float64(p.Latency.P50) }
 
 // NewBoutOf finds out how many messages take each side about the given time,
-// and warms both up with that.
+// and warms both up with that. The errors are those of the sides' runs.
 func NewBoutOf(floor func() (float64, error), ours, theirs Side, figure func(Paced) float64, each time.Duration) (*Bout, error) {
 	b := &Bout{floor: floor, ours: ours, theirs: theirs, figure: figure}
 	return b, errors.Join(b.ours.fit(each), b.theirs.fit(each))
@@ -104,7 +109,7 @@ func (s *Side) fit(each time.Duration) error {
 }
 
 // Verify has both sides send a few messages of which every byte is checked, if
-// they are not paced.
+// they are not paced. The error is that of the first run that failed.
 func (b *Bout) Verify(n uint64) error {
 	for _, s := range []Side{b.ours, b.theirs} {
 		if s.Order.Rate > 0 {
@@ -119,7 +124,8 @@ func (b *Bout) Verify(n uint64) error {
 	return nil
 }
 
-// Pair runs one more pair. Who is first changes from pair to pair.
+// Pair runs one more pair. Who is first changes from pair to pair. With an error
+// of a run, or of the floor, the pair does not count.
 func (b *Bout) Pair() error {
 	var p Pair
 	var err [5]error

@@ -48,7 +48,8 @@ type Crew struct {
 	floorless bool // only one processor, or no right to choose between them
 }
 
-// StartCrew starts the processes.
+// StartCrew starts the processes. Errors: more than MaxSenders, and what keeps a
+// process or a transport from being made.
 func StartCrew(o CrewOptions) (_ *Crew, err error) {
 	o.Senders = max(o.Senders, 1)
 	if o.Senders > MaxSenders {
@@ -107,7 +108,7 @@ func StartCrew(o CrewOptions) (_ *Crew, err error) {
 
 // Result is one run as all its processes saw it.
 type Result struct {
-	N        uint64
+	N        uint64        // messages, or round trips
 	Elapsed  time.Duration // first send to last receipt
 	Latency  *Latency      // of round trips, of paced messages one way, or of bursts
 	Counts   []uint64      // of each sender's messages, where an Order says For
@@ -146,7 +147,9 @@ func (r *Result) received(p Report) {
 	}
 }
 
-// Stream sends N messages from all senders to the receiver.
+// Stream sends N messages from all senders to the receiver. The error is that of a process
+// that failed, died or did not answer in time, and wraps ErrBadMessage where a
+// message was not as it should be.
 func (c *Crew) Stream(o Order) (Result, error) {
 	if o.Via == Channel {
 		return c.runInside(o, jobStreamInside)
@@ -159,6 +162,7 @@ func (c *Crew) Stream(o Order) (Result, error) {
 }
 
 // RoundTrip has sender 0 send N messages and wait for the answer to each.
+// Errors are those of Stream.
 func (c *Crew) RoundTrip(o Order) (Result, error) {
 	if o.Via == Channel {
 		return c.runInside(o, jobTripInside)
@@ -168,7 +172,8 @@ func (c *Crew) RoundTrip(o Order) (Result, error) {
 
 // Floor measures a round trip of two cache lines between the processors on
 // which a pinned crew's receiver and senders are, in nanoseconds: 0 where there
-// is only one processor, or no right to choose between them.
+// is only one processor, or no right to choose between them. Errors are those of
+// Stream.
 func (c *Crew) Floor() (ns float64, err error) {
 	if c.floorless {
 		return 0, nil
@@ -246,7 +251,8 @@ func (c *Crew) runInside(o Order, job Job) (res Result, err error) {
 
 // Contend has all senders send N messages at the same time while nobody reads,
 // and has them received afterwards. They must fit the ring. Elapsed is the time
-// of the sending alone.
+// of the sending alone. More messages than fit are an error; others are those of
+// Stream.
 func (c *Crew) Contend(o Order) (res Result, err error) {
 	if err := o.check(); err != nil {
 		return res, err

@@ -21,7 +21,8 @@ type Funnel struct {
 	loop     sync.WaitGroup
 }
 
-// StartFunnel starts the workers.
+// StartFunnel starts the workers. Errors are those of starting a process, and of
+// its socket.
 func StartFunnel(senders int) (_ *Funnel, err error) {
 	f := &Funnel{workers: workers{via: Unix, patience: patienceAfter}, messages: make(chan []byte, channelLength)}
 	f.loop.Go(func() {
@@ -72,7 +73,7 @@ func (f *Funnel) addWorker(i, senders int) error {
 	return nil
 }
 
-// Close ends the workers and the goroutines.
+// Close ends the workers and the goroutines. Errors are those of closing sockets.
 func (f *Funnel) Close() error {
 	f.close()
 	var errs []error

@@ -10,8 +10,8 @@ import (
 
 // Latency condenses the durations of one run, in nanoseconds, to about 0.1 %.
 type Latency struct {
-	N                   int64
-	P50, P99, P999, Max int64
+	N                   int64 // durations
+	P50, P99, P999, Max int64 // quantiles, and the longest
 }
 
 // recorder takes durations as they come, without allocating.
@@ -40,9 +40,9 @@ func (r recorder) latency() Latency {
 // Spread is the median of some figures and how far they lie apart. Half of them
 // are from P25 to P75.
 type Spread struct {
-	N             int
-	P50, Min, Max float64
-	P25, P75      float64
+	N             int     // figures
+	P50, Min, Max float64 // the median, and the outermost
+	P25, P75      float64 // the quartiles
 }
 
 // spreadOf sorts a copy of xs.

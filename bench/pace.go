@@ -102,7 +102,8 @@ type Paced struct {
 }
 
 // Paced has the senders send N messages at Order.Rate to the receiver, after as
-// many turns of the same loop that send nothing.
+// many turns of the same loop that send nothing. Errors: no Rate, and those of
+// Stream.
 func (c *Crew) Paced(o Order) (Paced, error) { return paced(o, c.Stream, c.mute) }
 
 // paced runs both, and subtracts.

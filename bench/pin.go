@@ -38,7 +38,8 @@ func pinProcess(cpu int) error {
 	}
 }
 
-// CanPin says why this process may not choose its processor; nil if it may.
+// CanPin says why this process may not choose its processor, which is an error of
+// the kernel's; nil if it may.
 func CanPin() error {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {

@@ -13,9 +13,9 @@ import (
 // Task is a job of another program. Post says where it runs.
 type Task func(p *Post, o Order) (Report, error)
 
-// Post is an actor as a Task sees it. It stays the same from order to order.
+// Post is an actor as a Task sees it. It stays the same from order to order, and is for the Task's goroutine.
 type Post struct {
-	Receiver bool
+	Receiver bool           // else a sender
 	Index    int            // of the sender
 	Senders  int            // in the crew
 	Dir      string         // CrewOptions.Dir
@@ -26,7 +26,7 @@ type Post struct {
 }
 
 // Ready tells the crew that the senders may start. Every task of a receiver
-// calls it once.
+// calls it once. An error means that the crew is gone.
 func (p *Post) Ready() error { return p.ready() }
 
 // The names of files that every actor has, for Post.File. Those of a link of
@@ -40,7 +40,7 @@ const (
 	FileSeq      = fileSeq
 )
 
-// File is one of those that the actor inherited.
+// File is one of those that the actor inherited; another name is an error.
 func (p *Post) File(name string) (*os.File, error) {
 	f := p.files[name]
 	if f == nil {
@@ -70,7 +70,8 @@ func (a *actor) doTask(o Order, ready func() error) (Report, error) {
 }
 
 // Perform gives the receiver and the first few senders their tasks, and
-// returns what they report. args arrives as Order.Args.
+// returns what they report. args arrives as Order.Args. The error is that of an
+// actor's task, or of an actor that died or did not answer in time.
 func (c *Crew) Perform(receive, send Job, senders int, args any) (got Report, sent []Report, err error) {
 	text, err := json.Marshal(args)
 	if err != nil {
@@ -79,13 +80,17 @@ func (c *Crew) Perform(receive, send Job, senders int, args any) (got Report, se
 	return c.exchange(Order{Args: text}, receive, send, c.senders[:min(senders, len(c.senders))])
 }
 
-// NewRecorder, Add and Latency condense durations as this package does.
+// NewRecorder returns a Recorder that has none yet.
 func NewRecorder() *Recorder { r := newRecorder(); return &Recorder{r} }
 
-// Recorder takes durations in nanoseconds, without allocating.
+// Recorder condenses durations as this package does, without allocating. It is
+// for one goroutine.
 type Recorder struct{ r recorder }
 
-func (r *Recorder) Add(ns int64)     { r.r.add(ns) }
+// Add takes one more duration, in nanoseconds; below 1 it counts as 1.
+func (r *Recorder) Add(ns int64) { r.r.add(ns) }
+
+// Latency sums up those so far.
 func (r *Recorder) Latency() Latency { return r.r.latency() }
 
 // SpreadOf is the median of xs and how far they lie apart.
@@ -96,9 +101,12 @@ func SpreadOf(xs []float64) Spread { return spreadOf(xs) }
 func TwoCPUs() (senders, receiver int) { return twoCPUs() }
 
 // Pin keeps all threads of this process, and those to come, on one processor.
+// The error is the kernel's, of sched_setaffinity.
 func Pin(cpu int) error { return pinProcess(cpu) }
 
 // Fill writes the content that belongs to the first eight bytes of b behind
-// them, and Intact reports whether it is there.
-func Fill(b []byte)        { fill(b) }
+// them.
+func Fill(b []byte) { fill(b) }
+
+// Intact reports whether b holds what Fill wrote.
 func Intact(b []byte) bool { return intact(b) }

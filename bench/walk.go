@@ -10,14 +10,16 @@ import (
 
 // Walk measures the whole way: Sender.Send in worker processes, the ring, the
 // monitor, the inbox, the loop, the handler. The router runs in the process
-// that asks, with its defaults; each worker has a pipe of its own.
+// that asks, with its defaults; each worker has a pipe of its own. It is for one
+// goroutine.
 type Walk struct {
 	workers
 	router *router.Router
 	pipes  []*router.Receiver
 }
 
-// StartWalk starts a router and its workers.
+// StartWalk starts a router and its workers. Errors are the router's, and those of
+// starting a process.
 func StartWalk(senders int, opts ...router.Option) (_ *Walk, err error) {
 	w := &Walk{workers: workers{via: viaRouter, patience: patienceAfter}}
 	if w.router, err = router.New(opts...); err != nil {
@@ -65,7 +67,7 @@ func (w *Walk) addWorker(i, senders int) error {
 	return nil
 }
 
-// Close ends the workers and the router.
+// Close ends the workers and the router. Errors are those of ClosePipe and Stop.
 func (w *Walk) Close() error {
 	w.close()
 	var errs []error

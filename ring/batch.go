@@ -22,7 +22,7 @@ func (p *Producer) TryBatch(msgs [][]byte, meta func(i int) uint64) error {
 	return p.sending(func() error { return p.sendBatch(msgs, meta) })
 }
 
-// SendBatch is TryBatch that waits for room like Send.
+// SendBatch is TryBatch that waits for room like Send. Errors are those of Send.
 func (p *Producer) SendBatch(ctx context.Context, msgs [][]byte, meta func(i int) uint64) error {
 	err := p.TryBatch(msgs, meta)
 	if err != ErrFull {

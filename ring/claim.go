@@ -67,7 +67,7 @@ func (p *Producer) TryClaim(n int, meta uint64) (Claim, error) {
 	return Claim{l, l.gen}, nil
 }
 
-// Claim is TryClaim that waits for room like Send.
+// Claim is TryClaim that waits for room like Send. Errors are those of Send.
 func (p *Producer) Claim(ctx context.Context, n int, meta uint64) (Claim, error) {
 	c, err := p.TryClaim(n, meta)
 	if err != ErrFull {

@@ -30,7 +30,8 @@ func New(o Options) (*Ring, error) {
 }
 
 // NewHeap makes a ring in memory of this process, for tests and for the race
-// detector, which does not see mapped memory.
+// detector, which does not see mapped memory. Errors are those about
+// Options.
 func NewHeap(o Options) (*Ring, error) {
 	total, _, err := SegmentSize(o)
 	if err != nil {

@@ -77,9 +77,10 @@ var ErrCorrupt = errors.New("ring: segment is corrupt")
 type CorruptError struct {
 	Position uint64 // granules
 	Word     uint64 // the header word, or other word, as it was read
-	Reason   string
+	Reason   string // what is wrong with it, for people
 }
 
+// Error says where, what, and what the word says.
 func (e *CorruptError) Error() string {
 	h := header(e.Word)
 	return fmt.Sprintf("ring: segment is corrupt at position %d: %s (word %#016x: %v tag %d owner %d granules %d)",

@@ -229,7 +229,8 @@ func (r *Ring) access(f func() error) error {
 }
 
 // Close gives the reference to the segment back. Attachments and consumers
-// made from the Ring have their own. A second Close returns nil.
+// made from the Ring have their own. A second Close returns nil, and an error is
+// that of unmapping the memory.
 func (r *Ring) Close() error {
 	if r.closed.Swap(true) {
 		return nil

@@ -130,7 +130,7 @@ const (
 
 	// MinCapacity and MaxCapacity bound the data size in bytes.
 	MinCapacity = 64 << 10
-	MaxCapacity = 1 << 30
+	MaxCapacity = 1 << 30 // see MinCapacity
 
 	// MetaBits is the width of the value that travels beside each message,
 	// uninterpreted by the ring.

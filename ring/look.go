@@ -24,6 +24,7 @@ func HasMagic(b []byte) bool { return len(b) >= len(magic) && [8]byte(b[:8]) == 
 func (r *Ring) SlotHeld(slot int) (bool, error) { return r.lockHeld(int64(slot)) }
 
 // ConsumerHeld asks the kernel whether a process holds the consumer's seat.
+// Errors: os.ErrClosed, and the kernel's.
 func (r *Ring) ConsumerHeld() (bool, error) { return r.lockHeld(lockConsumer) }
 
 func (r *Ring) lockHeld(b int64) (held bool, err error) {
@@ -48,17 +49,17 @@ func (s RecordState) String() string { return state(s).String() }
 
 // Record is a header word, decoded.
 type Record struct {
-	Position uint64 // in granules
-	Word     uint64 // as it was read
-	State    RecordState
-	Slot     int    // of the producer that claimed it; -1 for a pad
-	Granules uint64 // length
-	Lap      uint64 // of its position
+	Position uint64      // in granules
+	Word     uint64      // as it was read
+	State    RecordState // of the word
+	Slot     int         // of the producer that claimed it; -1 for a pad
+	Granules uint64      // length
+	Lap      uint64      // of its position
 }
 
 // RecordMessage is one message of a record.
 type RecordMessage struct {
-	Meta uint64
+	Meta uint64 // as it was sent
 	Data []byte // a copy
 }
 

@@ -45,9 +45,9 @@ var firstAsk = int64(50 * time.Microsecond)
 
 // SkipEvent tells of a dead producer's claim that was stepped over.
 type SkipEvent struct {
-	Slot     int
+	Slot     int    // of the dead producer
 	Position uint64 // of the record, in granules
-	Granules uint64
+	Granules uint64 // its length
 	// Recovery is how long the claim delayed the consumer after its owner's
 	// death could be known: from the first sight of it, or from the last time
 	// the owner was still seen alive, to the skip.
@@ -57,11 +57,11 @@ type SkipEvent struct {
 // StallEvent tells of a living producer's claim that delays everybody behind
 // it. Nobody may take it away; the application may decide to kill the process.
 type StallEvent struct {
-	Slot         int
-	PID          int    // as the producer sees itself
-	Start        uint64 // its start time in clock ticks since boot, against a pid used again; 0 where it could not be read
-	PIDNamespace uint64 // unless it is shm.PIDNamespace here, PID is another process's, or nobody's
-	Position     uint64
+	Slot         int           // of the producer
+	PID          int           // as the producer sees itself
+	Start        uint64        // its start time in clock ticks since boot, against a pid used again; 0 where it could not be read
+	PIDNamespace uint64        // unless it is shm.PIDNamespace here, PID is another process's, or nobody's
+	Position     uint64        // of the record, in granules
 	Age          time.Duration // since the consumer first saw it in front
 }
 
@@ -158,7 +158,8 @@ func (c *Consumer) damage(pos uint64, w header) error {
 // inside a record keep older tags; where there is none, to the hint, or one
 // lap on. It returns how many granules were given up. Messages among them are
 // lost; producers that hold claims there find them taken away, or fill space
-// that nobody reads.
+// that nobody reads. Errors: os.ErrClosed, and shm.ErrFault where somebody
+// truncated the segment's file.
 func (c *Consumer) Resync() (skipped uint64, err error) {
 	if c.closed.Load() {
 		return 0, os.ErrClosed

@@ -340,7 +340,7 @@ func (c *Consumer) admitLocked(head uint64) (free, woke bool) {
 
 // Rouse has everybody who waits for room, in all processes, look again and then
 // ask whether a consumer lives: for who knows that none does, or has changed
-// something else that they look at.
+// something else that they look at. Errors: os.ErrClosed, shm.ErrFault.
 func (r *Ring) Rouse() error {
 	return r.access(func() error {
 		r.rouse()

@@ -163,7 +163,8 @@ func (a *Attachment) Ring() *Ring { return a.ring }
 
 // ConsumerAlive asks the kernel whether a process holds the consumer's seat.
 // Where it is news that none does, everybody who waits for room is woken to ask
-// as well: who learns of a death by other means, calls this.
+// as well: who learns of a death by other means, calls this. Errors:
+// os.ErrClosed, and the kernel's.
 func (a *Attachment) ConsumerAlive() (bool, error) {
 	alive, err := a.locks.Held(lockConsumer)
 	if err != nil {

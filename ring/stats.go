@@ -92,7 +92,7 @@ type Stats struct {
 // SlotInfo describes a seat of the roster as its holder, or last holder, wrote
 // it. Whether that is alive, only the lock tells (Consumer.SlotAlive).
 type SlotInfo struct {
-	Slot         int    `json:"slot"`
+	Slot         int    `json:"slot"`               // from 0
 	Instance     uint32 `json:"instance"`           // holders so far
 	PID          int    `json:"pid"`                // as it sees itself; 0 after it left in order
 	Start        uint64 `json:"start_ticks"`        // its start time in clock ticks since boot; 0 where /proc was missing

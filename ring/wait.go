@@ -193,7 +193,8 @@ func (c *Consumer) SetIdle(d time.Duration) { c.longNap = int64(d) }
 
 // SlotAlive asks the kernel whether a process holds the slot. A turn that a
 // dead one holds is given back, so that it keeps no room from those who only
-// try. Any goroutine may call it.
+// try. Any goroutine may call it. Errors: os.ErrClosed, shm.ErrFault, one for a
+// number that is no slot's, and the kernel's.
 func (c *Consumer) SlotAlive(slot int) (held bool, err error) {
 	c.inUse.RLock()
 	defer c.inUse.RUnlock()

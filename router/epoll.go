@@ -30,7 +30,8 @@ type EpollLoop struct {
 // includes calling them from a handler.
 var ErrLoopRunning = errors.New("router: loop is already running")
 
-// NewEpollLoop makes a loop; nothing happens on it before Run.
+// NewEpollLoop makes a loop; nothing happens on it before Run. Errors are the kernel's: no descriptor
+// (unix.EMFILE, ENFILE), no memory.
 func NewEpollLoop() (_ *EpollLoop, err error) {
 	quit, err := shm.NewEvent()
 	if err != nil {
@@ -47,7 +48,7 @@ func NewEpollLoop() (_ *EpollLoop, err error) {
 	return l, nil
 }
 
-// Pingee implements EventLoop.
+// Pingee implements EventLoop. Errors: os.ErrClosed after Close, and the kernel's, of eventfd2 and epoll_ctl.
 func (l *EpollLoop) Pingee(onPing func()) (Pingee, error) {
 	event, err := shm.NewEvent()
 	if err != nil {

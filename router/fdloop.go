@@ -18,12 +18,15 @@ import (
 // and does not call Dispatch loses the ping. The descriptor is the FDLoop's: it is
 // neither closed nor wrapped into an os.File; a loop that insists on a descriptor
 // of its own takes Dup.
+//
+// Dispatch is for one goroutine at a time; anything else may be called from any.
 type FDLoop struct {
 	members pingees
 	event   *shm.Event
 }
 
-// NewFDLoop makes a loop with one eventfd for all its routers.
+// NewFDLoop makes a loop with one eventfd for all its routers. Errors are the kernel's, of eventfd2: no
+// descriptor (unix.EMFILE, ENFILE), no memory.
 func NewFDLoop() (*FDLoop, error) {
 	event, err := shm.NewEvent()
 	if err != nil {
@@ -39,7 +42,7 @@ func (l *FDLoop) Pingee(onPing func()) (Pingee, error) { return l.members.add(on
 func (l *FDLoop) FD() int { return l.event.FD() }
 
 // Dup returns a descriptor of its own that becomes readable as FD does. The
-// caller closes it.
+// caller closes it. Errors: os.ErrClosed after Close, and the kernel's.
 func (l *FDLoop) Dup() (*os.File, error) { return l.event.Dup() }
 
 // Dispatch drains the descriptor and runs what is pending: handlers are called

@@ -73,7 +73,7 @@ func (r *Reader) writeRest(w io.Writer, total *int64) error {
 }
 
 // Close closes the pipe, as Receiver.Close does: what is left of it is discarded, and the sender's Context
-// ends.
+// ends. Errors are those of Router.ClosePipe.
 func (r *Reader) Close() error {
 	r.rest = nil
 	return r.rcv.Close()

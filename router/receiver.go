@@ -151,7 +151,7 @@ func yieldHeld(yield func(Message, error) bool, msg Message, held *releaseRef, e
 // Repeating it does nothing. Errors: ErrPipeClosed, ErrNotRunning.
 func (rcv *Receiver) Cancel() error { return rcv.run.cancel(rcv) }
 
-// Close is ClosePipe on the receiver's router.
+// Close is ClosePipe on the receiver's router, with its errors.
 func (rcv *Receiver) Close() error { return rcv.run.closePipe(rcv) }
 
 // closeSelf closes the pipe if nobody else will, once its end was told.

@@ -9,9 +9,9 @@ import (
 type RestartWhen uint8
 
 const (
-	RestartNever     RestartWhen = iota
-	RestartOnFailure             // after an exit with a status other than 0, a death by a signal, or a start that failed
-	RestartAlways                // after every end
+	RestartNever     RestartWhen = iota // after none
+	RestartOnFailure                    // after an exit with a status other than 0, a death by a signal, or a start that failed
+	RestartAlways                       // after every end
 )
 
 // String returns the policy in lower case.
@@ -34,7 +34,7 @@ func (w RestartWhen) String() string {
 // begins the count anew. After Limit restarts without such a life the worker is given up (ErrGaveUp): as they are,
 // the defaults do so after three quarters of a minute of immediate failures.
 type Restart struct {
-	When     RestartWhen
+	When     RestartWhen   // after which ends
 	Delay    time.Duration // 0: 100 ms
 	MaxDelay time.Duration // 0: 10 s, or Delay if that is more
 	Healthy  time.Duration // 0: 10 s

@@ -64,9 +64,9 @@ type Stats struct {
 	Queries     uint64    `json:"liveness_queries"`  // times the kernel was asked whether a worker lives
 	Watched     int64     `json:"watched_processes"` // worker processes whose death a pidfd will tell
 
-	Pipes PipeStats  `json:"pipes"`
+	Pipes PipeStats  `json:"pipes"`         // by state
 	Life  uint64     `json:"earlier_lives"` // how many routers have resumed on this segment before
-	Ring  ring.Stats `json:"ring"`
+	Ring  ring.Stats `json:"ring"`          // of the memory below
 }
 
 // PipeStats counts the pipes by how far they have come.

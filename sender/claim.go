@@ -56,7 +56,7 @@ func (s *Sender) TryClaim(n int) (Claim, error) {
 	return c, err
 }
 
-// Claim is TryClaim that waits for room until ctx ends, like Send.
+// Claim is TryClaim that waits for room until ctx ends, like Send. The errors are those of both but ErrFull.
 func (s *Sender) Claim(ctx context.Context, n int) (Claim, error) {
 	if err := ctx.Err(); err != nil {
 		return Claim{}, err

@@ -157,7 +157,8 @@ func FromEnv() (*Sender, error) {
 	return ss[0], nil
 }
 
-// AllFromEnv is FromEnv for any number of senders, at least one, in the order in which they were handed over.
+// AllFromEnv is FromEnv for any number of senders, at least one, in the order in which they were handed over. The
+// errors are FromEnv's but ErrManySenders.
 func AllFromEnv() ([]*Sender, error) { return fromEnv(wire.MaxPipes) }
 
 // taken remembers that the variable was there, for a better answer to the second who asks.

@@ -45,7 +45,7 @@ func Main(f func(ctx context.Context, s *Sender) error) error {
 
 // MainAll is Main for any number of senders, at least one, in the order in which they were handed over. f's context
 // ends as above, but when the last of them is cancelled or closed, with that one's cause; each has a context of its
-// own (Sender.Context). A clean end stops those that f has not stopped.
+// own (Sender.Context). A clean end stops those that f has not stopped. The errors are as Main's, with those of AllFromEnv.
 func MainAll(f func(ctx context.Context, ss []*Sender) error) error {
 	ss, err := AllFromEnv()
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // Writer is an io.Writer whose bytes arrive, in their order, at a router.Reader; or, as messages, at any
-// receiver.
+// receiver. Goroutines may use it concurrently.
 type Writer struct {
 	ctx context.Context
 	s   *Sender

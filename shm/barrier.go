@@ -39,8 +39,8 @@ func BarriersJoined() bool { return joined.Load() }
 
 // Barrier returns when every thread that was running in a process that has joined has passed a full
 // memory barrier since the call; a thread that was not running passes one before it runs again. The
-// caller passes one too. It fails where the kernel has no such call, or a filter forbids it. It does
-// not allocate.
+// caller passes one too. The error is the kernel's, where it has no such call or a filter forbids it
+// (CanBarrier). It does not allocate.
 func Barrier() error { return membarrier(barrierGlobal) }
 
 // CanBarrier reports whether Barrier works in this process.

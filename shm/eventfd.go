@@ -28,7 +28,8 @@ type Event struct {
 
 var onePing = binary.NativeEndian.AppendUint64(nil, 1)
 
-// NewEvent returns an event that nobody has pinged.
+// NewEvent returns an event that nobody has pinged. Errors are the kernel's: no descriptor
+// (unix.EMFILE, ENFILE), no memory.
 func NewEvent() (_ *Event, err error) {
 	defer wrapf(&err, "new event")
 	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
@@ -120,7 +121,7 @@ func (e *Event) FD() int {
 }
 
 // Dup returns a descriptor of its own for the same counter, to be given away, also to another
-// process. The caller closes it.
+// process. The caller closes it. Errors: os.ErrClosed after Close, and the kernel's.
 func (e *Event) Dup() (_ *os.File, err error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()

@@ -62,7 +62,8 @@ func (s *Segment) OpenLocks() (_ *Locks, err error) {
 }
 
 // TryLock locks byte b exclusively. It returns false if another description holds it, and true if
-// it is already held here.
+// it is already held here. Errors: os.ErrClosed after Close, unix.EINVAL for a byte below 0, ErrNoLocks, and
+// the kernel's.
 func (l *Locks) TryLock(b int64) (ok bool, err error) {
 	defer wrapf(&err, "lock byte %d of segment %s", b, l.name)
 	l.mu.Lock()
@@ -98,7 +99,7 @@ func (l *Locks) Unlock(b int64) (err error) {
 
 // Held asks whether another description, in this process or another, holds byte b: whether that
 // party is alive. A byte held here is not held by another. After SIGKILL it turns false within
-// milliseconds, once all of the process's threads have stopped. It does not allocate.
+// milliseconds, once all of the process's threads have stopped. It does not allocate. Errors: as TryLock's.
 func (l *Locks) Held(b int64) (held bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

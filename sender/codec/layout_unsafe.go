@@ -17,7 +17,7 @@ func newLayout[T any](size int, bools *bools) *Layout[T] { return &Layout[T]{siz
 // Size returns the size of a T in bytes, which is the length of every payload. v may be nil.
 func (l *Layout[T]) Size(v *T) int { return l.size }
 
-// Append appends the memory of v. It cannot fail.
+// Append appends the memory of v. The error is always nil.
 func (l *Layout[T]) Append(b []byte, v *T) ([]byte, error) { return append(b, l.Bytes(v)...), nil }
 
 // Decode copies b to *v. The error says that b has another length than a T, or a byte that is no bool in the
