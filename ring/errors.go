@@ -35,18 +35,22 @@ var (
 	// ErrInterrupted is returned by Wait after Interrupt.
 	ErrInterrupted = errors.New("ring: wait interrupted")
 	// ErrNotManual is returned by Release on a consumer that releases by
-	// itself, and ErrRelease for a position that is behind head or ahead of
-	// what was polled.
+	// itself.
 	ErrNotManual = errors.New("ring: consumer was not opened with manual release")
-	ErrRelease   = errors.New("ring: release of a position that was not polled")
+	// ErrRelease is returned by Release for a position that is behind head or
+	// ahead of what was polled.
+	ErrRelease = errors.New("ring: release of a position that was not polled")
 )
 
 // Making and opening a segment.
 var (
 	// ErrCapacity is wrapped by the three errors about Options.Capacity.
-	ErrCapacity         = errors.New("ring: capacity")
+	ErrCapacity = errors.New("ring: capacity")
+	// ErrCapacityNotPower is returned for one that is not a power of two.
 	ErrCapacityNotPower = fmt.Errorf("%w is not a power of two", ErrCapacity)
+	// ErrCapacityTooSmall is returned for one below MinCapacity.
 	ErrCapacityTooSmall = fmt.Errorf("%w is below 64 KiB", ErrCapacity)
+	// ErrCapacityTooLarge is returned for one above MaxCapacity.
 	ErrCapacityTooLarge = fmt.Errorf("%w is above 1 GiB", ErrCapacity)
 	// ErrUserSize is returned for a negative or absurd user area.
 	ErrUserSize = errors.New("ring: user area size out of range")

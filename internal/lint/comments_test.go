@@ -120,18 +120,19 @@ func (c *comments) starts(pos token.Pos, name, text string) {
 	}
 }
 
-// values wants a comment at each of them, in the line or above, or one above the group.
+// values wants a comment at each of them, in the line or above, or one above the group. Errors have their own.
 func (c *comments) values(vs []*doc.Value) {
 	for _, v := range vs {
 		for _, s := range v.Decl.Specs {
 			s := s.(*ast.ValueSpec)
 			for _, n := range s.Names {
 				c.names++
-				if n.IsExported() && text(v.Decl.Doc)+text(s.Doc)+text(s.Comment) == "" {
+				grouped := v.Decl.Lparen.IsValid() && strings.HasPrefix(n.Name, "Err")
+				if n.IsExported() && text(s.Doc)+text(s.Comment) == "" && (grouped || text(v.Decl.Doc) == "") {
 					c.fail(n.Pos(), "%s has no comment, nor has its group", n.Name)
 				}
 			}
-			if len(v.Decl.Specs) == 1 && len(s.Names) == 1 && s.Names[0].IsExported() && v.Decl.Lparen == 0 {
+			if len(v.Decl.Specs) == 1 && len(s.Names) == 1 && s.Names[0].IsExported() && !v.Decl.Lparen.IsValid() {
 				c.starts(s.Pos(), s.Names[0].Name, text(v.Decl.Doc)+text(s.Comment))
 			}
 		}
