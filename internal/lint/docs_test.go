@@ -1,10 +1,8 @@
 package lint
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -52,55 +50,4 @@ func tableAfter(t *testing.T, src, comment string) string {
 	}
 	t.Fatalf("no table after %q", comment)
 	return ""
-}
-
-var testName = regexp.MustCompile("`((?:Test|Example|Fuzz)\\w*)`")
-
-// Every test that docs/testing.md and docs/failure.md name exists, be it in a
-// module of its own.
-func TestNamedTestsExist(t *testing.T) {
-	var all strings.Builder
-	top := root(t)
-	require.NoError(t, filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if strings.HasSuffix(path, "_test.go") {
-			src, err := os.ReadFile(path)
-			all.Write(src)
-			return err
-		}
-		return nil
-	}))
-	for _, page := range []string{"docs/testing.md", "docs/failure.md"} {
-		names := testName.FindAllStringSubmatch(read(t, page), -1)
-		require.NotEmpty(t, names)
-		for _, n := range names {
-			assert.True(t, strings.Contains(all.String(), "func "+n[1]+"("), "%s names %s, which is not there", page, n[1])
-		}
-	}
-}
-
-var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
-
-// Links within the repository lead somewhere.
-func TestLinksInTheDocs(t *testing.T) {
-	top := root(t)
-	seen := 0
-	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".md") {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		for _, l := range link.FindAllStringSubmatch(string(b), -1) {
-			seen++
-			assert.True(t, exists(filepath.Join(filepath.Dir(path), l[1])), "%s: link to %s", path, l[1])
-		}
-		return nil
-	})
-	require.NoError(t, err)
-	require.Greater(t, seen, 10)
 }

@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"router/slogrouter": {"router", "internal/logwire"},
 	"internal/model":    {},
 	"internal/lint":     {},
+	"internal/doctest":  {},
 }
 
 // Packages above the library, which may import all of it.
