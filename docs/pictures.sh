@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Makes the pictures of a report in this directory, light and dark, from a run of its own: some ten seconds of stress.
-# Needs Go, and Chromium (or what CHROMIUM names); with ImageMagick the files become a third as large. Arguments are those
-# of the run.
+# Makes the pictures in this directory from runs of its own: a screen of shmctl top, and a report, light and dark, of some
+# ten seconds of stress. Needs Go, and for the report Chromium (or what CHROMIUM names); with ImageMagick those files become
+# a third as large. Arguments are those of the report's run.
 set -euo pipefail
 cd "$(dirname "$0")"
 docs=$PWD
+
+(cd ../cmd/clitest && go test -count=1 -run '^TestPicture$' -picture "$docs/top.svg" .)
 
 browser=${CHROMIUM:-}
 for name in chromium chromium-browser google-chrome; do

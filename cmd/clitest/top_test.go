@@ -66,16 +66,24 @@ func (w *terminal) raw() string {
 
 var sequence = regexp.MustCompile("\x1b\\[[?0-9;]*[a-zA-Z]")
 
-// screen is the last whole picture, as lines without sequences.
-func (w *terminal) screen() []string {
+// frame is the last whole picture, as it was written.
+func (w *terminal) frame() string {
 	frames := strings.Split(w.raw(), "\x1b[H")
 	for i := len(frames) - 1; i > 0; i-- {
 		if picture, _, whole := strings.Cut(frames[i], "\x1b[J"); whole {
-			text := strings.ReplaceAll(sequence.ReplaceAllString(picture, ""), "\r", "")
-			return strings.Split(text, "\n")
+			return picture
 		}
 	}
-	return nil
+	return ""
+}
+
+// screen is the last whole picture, as lines without sequences.
+func (w *terminal) screen() []string {
+	frame := w.frame()
+	if frame == "" {
+		return nil
+	}
+	return strings.Split(strings.ReplaceAll(sequence.ReplaceAllString(frame, ""), "\r", ""), "\n")
 }
 
 // await waits for a picture with that text in it.
