@@ -156,7 +156,7 @@ func TestTopKeys(t *testing.T) {
 	w.await("sort: slot")
 	w.await("1/1")
 	require.Contains(t, w.raw(), "\x1b[7m", "colours where they are wanted")
-	for _, order := range []string{"rate", "sent", "age", "claim", "backlog", "slot"} {
+	for _, order := range []string{"rate", "sent", "age", "claim", "wait", "backlog", "slot"} {
 		w.typed("s")
 		w.await("sort: " + order)
 	}

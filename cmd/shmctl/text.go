@@ -67,6 +67,8 @@ func percent(share float64) string { return fmt.Sprintf("%.1f%%", 100*share) }
 // age writes seconds in two units at most.
 func age(seconds float64) string {
 	switch d := time.Duration(seconds * float64(time.Second)); {
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
 	case d < time.Second:
 		return d.Round(time.Millisecond).String()
 	case d < time.Minute:

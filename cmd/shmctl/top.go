@@ -16,7 +16,7 @@ type topCmd struct {
 	Segment  string        `arg:"" optional:"" name:"segment" help:"PATH or PID:FD (the only one there is)."`
 	Interval time.Duration `placeholder:"D" default:"1s" help:"Time between looks (${default})."`
 	Count    int           `placeholder:"N" help:"End after so many looks (no limit)."`
-	Sort     string        `enum:"slot,rate,sent,age,claim,backlog" default:"slot" help:"Order of the slots: ${enum} (${default})."`
+	Sort     string        `enum:"slot,rate,sent,age,claim,wait,backlog" default:"slot" help:"Order of the slots: ${enum} (${default})."`
 }
 
 // Help is printed with the flags.
@@ -26,7 +26,8 @@ p pauses, + and - look more or less often, arrows scroll, q quits. Without a ter
 With NO_COLOR set it uses no colour.
 
 CLAIM is for how long the oldest unfinished claim of the slot has been seen: nobody writes down when it began. BACKLOG is the space
-that the slot's records take between the consumer and the last claim.`
+that the slot's records take between the consumer and the last claim, WAIT how long the last of them will take to come through: the
+latency of the sender's messages, as far as the ring has a part in it.`
 }
 
 const (

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ type view struct {
 }
 
 var (
-	orders  = []string{"slot", "rate", "sent", "age", "claim", "backlog"}
+	orders  = []string{"slot", "rate", "sent", "age", "claim", "wait", "backlog"}
 	filters = []string{"alive", "all", "claims"}
 )
 
@@ -107,7 +108,7 @@ type row struct {
 }
 
 func (v *view) table(p *inspect.Snapshot) (header string, body []line) {
-	header = fmt.Sprintf("%4s %8s %-13s %7s %8s %10s %7s %8s %5s", "SLOT", "PID", "PROCESS", "AGE", "REC/s", "BYTES/s", "CLAIM", "BACKLOG", "OPEN")
+	header = fmt.Sprintf("%4s %7s %-9s %7s %7s %10s %7s %7s %8s %4s", "SLOT", "PID", "PROCESS", "AGE", "REC/s", "BYTES/s", "CLAIM", "WAIT", "BACKLOG", "OPEN")
 	for _, r := range v.rows(p) {
 		claim := "-"
 		if r.OpenClaims > 0 {
@@ -121,10 +122,29 @@ func (v *view) table(p *inspect.Snapshot) (header string, body []line) {
 		if r.ClaimFor >= 0.1 {
 			alive = bad
 		}
-		body = append(body, line{fmt.Sprintf("%4d %8s %-13s %7s %8s %10s %7s %8s %5d", r.Slot.Slot, orDash(r.PID), shorten(printable(name), 13),
-			age(r.Age), count(r.rate.Records), perSecond(r.rate.Bytes), claim, size(r.Backlog), r.OpenClaims), alive})
+		body = append(body, line{fmt.Sprintf("%4d %7s %-9s %7s %7s %10s %7s %7s %8s %4d", r.Slot.Slot, orDash(r.PID), shorten(printable(name), 9),
+			age(r.Age), count(r.rate.Records), perSecond(r.rate.Bytes), claim, slotWait(r.rate), size(r.Backlog), r.OpenClaims), alive})
 	}
 	return header, body
+}
+
+// slotWait is the column of that name.
+func slotWait(r inspect.SlotRate) string {
+	switch {
+	case r.Wait < 0:
+		return "stuck"
+	case r.Wait == 0:
+		return "-"
+	}
+	return age(r.Wait)
+}
+
+// stuckLast is a wait to sort by.
+func stuckLast(r inspect.SlotRate) float64 {
+	if r.Wait < 0 {
+		return math.Inf(1)
+	}
+	return r.Wait
 }
 
 // rows filters and sorts: the largest first, slots by number.
@@ -151,6 +171,8 @@ func (v *view) rows(p *inspect.Snapshot) (rows []row) {
 			order = cmp.Compare(b.Age, a.Age)
 		case "claim":
 			order = cmp.Compare(b.ClaimFor, a.ClaimFor)
+		case "wait":
+			order = cmp.Compare(stuckLast(b.rate), stuckLast(a.rate))
 		case "backlog":
 			order = cmp.Compare(b.Backlog, a.Backlog)
 		}

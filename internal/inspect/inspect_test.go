@@ -399,3 +399,50 @@ func TestCheckPipes(t *testing.T) {
 	require.Contains(t, found[1].Text, "state 7")
 	require.EqualValues(t, wire.MaxID, uint64(1<<40-1))
 }
+
+// How long a sender's last record will take depends on how much is in front of it.
+func TestWaitOfASender(t *testing.T) {
+	path := newRing(t)
+	r, err := ring.OpenPath(path)
+	require.NoError(t, err)
+	t.Cleanup(func() { r.Close() })
+	c, err := r.Consume()
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	var senders [2]*ring.Producer
+	for i := range senders {
+		a, err := r.Attach()
+		require.NoError(t, err)
+		t.Cleanup(func() { a.Close() })
+		senders[i] = a.NewProducer()
+	}
+	for i := range 8 {
+		require.NoError(t, senders[i/4].TrySend(nil, 0))
+	}
+	consume := func(n int) {
+		got, err := c.Poll(n, func(ring.Frame) ring.Action { return ring.Continue })
+		require.NoError(t, err)
+		require.Equal(t, n, got)
+	}
+	w := NewWatch(mustOpen(t, path))
+	next := func() *Rates {
+		p, err := w.Next()
+		require.NoError(t, err)
+		if p.Rates == nil {
+			return nil
+		}
+		require.Len(t, p.Rates.Slots, 2)
+		return p.Rates
+	}
+	require.Nil(t, next())
+	consume(2)
+	rates := next()
+	require.Positive(t, rates.Slots[0].Wait)
+	require.InEpsilon(t, 3, rates.Slots[1].Wait/rates.Slots[0].Wait, 1e-9, "six records are left, and two")
+	require.Equal(t, rates.Wait, rates.Slots[1].Wait)
+	require.Equal(t, -1.0, next().Slots[0].Wait, "nothing came through")
+	consume(2)
+	rates = next()
+	require.Zero(t, rates.Slots[0].Wait, "it has nothing there")
+	require.Positive(t, rates.Slots[1].Wait)
+}

@@ -21,6 +21,9 @@ type SlotRate struct {
 	Slot    int     `json:"slot"`
 	Records float64 `json:"records"`
 	Bytes   float64 `json:"bytes"`
+	// Wait is how long its last record in the ring will take to be released at this rate, in seconds: the latency
+	// of its messages, as far as the ring has a part in it. 0 if it has none there, -1 if nothing is released.
+	Wait float64 `json:"wait"`
 }
 
 // Watch takes pictures of a segment one after the other, and knows from one to the next.
@@ -86,13 +89,16 @@ func rates(a, b *Snapshot) *Rates {
 		Bytes:    per(a.Consumer.Bytes, b.Consumer.Bytes),
 		Slots:    []SlotRate{},
 	}
-	switch {
-	case b.Positions.Used == 0:
-	case r.Released == 0:
-		r.Wait = -1
-	default:
-		r.Wait = float64(b.Positions.Used) / r.Released
+	wait := func(bytes int64) float64 {
+		switch {
+		case bytes == 0:
+			return 0
+		case r.Released == 0:
+			return -1
+		}
+		return float64(bytes) / r.Released
 	}
+	r.Wait = wait(b.Positions.Used)
 	before := map[int]Slot{}
 	for _, s := range a.Slots {
 		before[s.Slot] = s
@@ -105,7 +111,9 @@ func rates(a, b *Snapshot) *Rates {
 		if from.Instance != s.Instance {
 			from = Slot{}
 		}
-		r.Slots = append(r.Slots, SlotRate{Slot: s.Slot, Records: per(from.Records, s.Records), Bytes: per(from.Bytes, s.Bytes)})
+		r.Slots = append(r.Slots, SlotRate{
+			Slot: s.Slot, Records: per(from.Records, s.Records), Bytes: per(from.Bytes, s.Bytes), Wait: wait(s.behind),
+		})
 	}
 	return r
 }

@@ -135,7 +135,8 @@ type Slot struct {
 	Backlog    int64   `json:"backlog"`   // bytes of space from head on that are its, among the records that were looked at
 	ClaimFor   float64 `json:"claim_for"` // seconds since its oldest open claim was first seen; 0 without one
 
-	claim uint64 // position of that
+	claim  uint64 // position of that
+	behind int64  // bytes of space from head to the end of its last record, among those that were looked at
 }
 
 // Router is what the directory says about the router and its pipes.
@@ -279,6 +280,7 @@ func (s *Segment) claims(p *Snapshot) error {
 		seat := byNumber[r.Slot]
 		if seat != nil {
 			seat.Backlog += int64(r.Granules) * ring.Granule
+			seat.behind = int64(r.Position+r.Granules-p.Positions.Head) * ring.Granule
 		}
 		if r.State == ring.RecordBusy {
 			c.Open++
