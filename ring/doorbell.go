@@ -75,7 +75,10 @@ func (p *Producer) ring() {
 // ringSleeper stands apart so that ring is inlined in a send.
 //
 //go:noinline
-func (p *Producer) ringSleeper() { p.ringFor(max(p.pos, p.seen), &p.rung) }
+func (p *Producer) ringSleeper() {
+	p.ringFor(max(p.pos, p.seen), &p.rung)
+	p.told = p.pos - tellEvery // its figures are due: there is time for them
+}
 
 // ringFor is the slow half of ring. near is a position of the present, rung
 // the caller's memory of the last episode rung for, nil if it has none.

@@ -132,7 +132,7 @@ func TestProducerRecoversWithTheSegment(t *testing.T) {
 				}
 				ringtest.Poll(t, c, 9)
 				if !repair {
-					require.ErrorIs(t, idle(c), ring.ErrCorrupt, "hint %#x", hint)
+					require.ErrorIs(t, c.WaitUntil(t.Context(), shm.Now()+int64(10*time.Second)), ring.ErrCorrupt, "hint %#x", hint)
 					_, err := c.Resync()
 					require.NoError(t, err)
 				}

@@ -32,6 +32,7 @@ type Producer struct {
 	announcedAt uint32 // in this episode
 
 	records, bytes uint64 // counted here, published by publish
+	told           uint64 // pos at which they were
 
 	blank   header // the word of a claim, but for tag and granules
 	filling header // the claim of a copying send under way, which ends at pos; 0: none
@@ -322,16 +323,21 @@ func (p *Producer) abort(pos uint64, w header) error {
 func (p *Producer) Position() uint64 { return p.pos }
 
 // count keeps the slot's figures in the producer and publishes them to the
-// roster every 256 records, so that a send does not write one more line.
+// roster when the ring has gone on by tellEvery granules since it last did, so
+// that a send does not write one more line. By the ring's progress and not by
+// its own, because the figures of one who sends seldom would stand still.
 func (p *Producer) count(records, bytes uint64) {
 	p.records += records
 	p.bytes += bytes
-	if p.records >= 256 {
+	if p.pos-p.told >= tellEvery {
 		p.publish()
 	}
 }
 
+const tellEvery = 256
+
 func (p *Producer) publish() {
+	p.told = p.pos
 	if p.records != 0 {
 		p.a.slotWord(slotRecords).Add(p.records)
 		p.a.slotWord(slotBytes).Add(p.bytes)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
@@ -431,4 +432,45 @@ func TestStats(t *testing.T) {
 	assert.Zero(t, s.PID)
 	require.Len(t, s.Slots, 1)
 	assert.Equal(t, "301 3003 0 1", fmt.Sprint(s.Slots[0].Records, s.Slots[0].Bytes, s.Slots[0].PID, s.Slots[0].Instance))
+}
+
+// The figures of one who sends little are published while others send much, and where the consumer sleeps between its
+// messages.
+func TestStatsOfASlowSender(t *testing.T) {
+	records := func(r *ring.Ring, slot int) uint64 {
+		s, err := r.Stats()
+		require.NoError(t, err)
+		return s.Slots[slot].Records
+	}
+	t.Run("beside a fast one", func(t *testing.T) {
+		r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+		slow, fast := ringtest.Attach(t, r).NewProducer(), ringtest.Attach(t, r).NewProducer()
+		c := ringtest.Consume(t, r)
+		for n := range 10 {
+			for range 256 {
+				require.NoError(t, fast.TrySend(nil, 0))
+				require.Len(t, ringtest.Poll(t, c, 1), 1)
+			}
+			require.NoError(t, slow.TrySend(nil, 0))
+			require.Len(t, ringtest.Poll(t, c, 1), 1)
+			require.EqualValues(t, n+1, records(r, 0))
+		}
+	})
+	t.Run("with a consumer that sleeps", func(t *testing.T) {
+		r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+		p := ringtest.Attach(t, r).NewProducer()
+		c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
+		for n := range 10 {
+			woken := make(chan error)
+			go func() { woken <- c.Wait(context.Background()) }()
+			require.Eventually(t, func() bool {
+				s, err := r.Stats()
+				return err == nil && s.Sleeping
+			}, 10*time.Second, time.Millisecond)
+			require.NoError(t, p.TrySend(nil, 0))
+			require.NoError(t, <-woken)
+			require.Len(t, ringtest.Poll(t, c, 1), 1)
+			require.EqualValues(t, n+1, records(r, 0))
+		}
+	})
 }
