@@ -35,6 +35,11 @@ func idle(c *ring.Consumer) error {
 	return c.WaitUntil(context.Background(), shm.Now()+int64(5*time.Millisecond))
 }
 
+// found waits for what Wait will find sooner or later.
+func found(c *ring.Consumer) error {
+	return c.WaitUntil(context.Background(), shm.Now()+int64(10*time.Second))
+}
+
 // One Resync is enough also where the word in front is of a lap that far to
 // come that its doorbell half looks right.
 func TestResyncOnceBehindANewerLap(t *testing.T) {
@@ -100,7 +105,7 @@ func TestProducerTellsOfDamageAheadOfAGap(t *testing.T) {
 					return ring.Continue
 				})
 				if err == nil {
-					err = idle(c)
+					err = found(c)
 				}
 				require.ErrorIs(t, err, ring.ErrCorrupt, name)
 				_, err = c.Resync()
@@ -132,7 +137,7 @@ func TestProducerRecoversWithTheSegment(t *testing.T) {
 				}
 				ringtest.Poll(t, c, 9)
 				if !repair {
-					require.ErrorIs(t, c.WaitUntil(t.Context(), shm.Now()+int64(10*time.Second)), ring.ErrCorrupt, "hint %#x", hint)
+					require.ErrorIs(t, found(c), ring.ErrCorrupt, "hint %#x", hint)
 					_, err := c.Resync()
 					require.NoError(t, err)
 				}
