@@ -31,7 +31,8 @@ type Command struct {
 	Env []string
 	// Dir is the working directory, "" for this process's.
 	Dir string
-	// Name is what the log calls the worker; "" is the base name of the program.
+	// Name is what the log calls the worker; "" is the base name of the program. Where Path is "" the process has it
+	// too, for ps, top and shmctl: as its first argument, and under sender.Main, cut to 15 bytes, as its command.
 	Name string
 	// Pipes is the number of its senders, 0 for one. More than one are for sender.MainAll.
 	Pipes int
@@ -41,13 +42,14 @@ type Command struct {
 	// then cannot be started the first time, the pipes are closed, and end untold; in a later life they end with a
 	// PeerError that says why.
 	Receive func(life int, receivers []*Receiver)
-	// Stdout and Stderr are where the worker's output goes: nil is the log, a record for each line, with the
-	// attributes worker, pid and stream; of a line longer than 8 KiB only the beginning is logged, marked with cut
-	// and an ellipsis, and left_out bytes are told at its end. Anything else is as in exec.Cmd: an *os.File is given
+	// Stdout and Stderr are where the worker's output goes: nil is the log, a record for each line, at level
+	// Info those of Stdout, and Warn those of Stderr, with the attributes worker, pid and stream; of a line longer than
+	// 8 KiB only the beginning is logged, marked with cut and an ellipsis, and left_out bytes are told at its end. Anything else is as in exec.Cmd: an *os.File is given
 	// to the process, io.Discard is /dev/null. A worker whose log or writer does not keep up waits in its writes.
 	// A child of the worker may hold its output open: then the rest of it is lost half a second after the exit.
 	Stdout, Stderr io.Writer
-	// Log is where the output goes, and what becomes of the worker; nil is the router's (WithLogger).
+	// Log is where the output goes, and what becomes of the worker: Info, or Warn where it ended unasked with another
+	// status than 0 or is started again, Error where it is given up. nil is the router's (WithLogger).
 	Log *slog.Logger
 	// Restart says when it is started again. With a policy other than RestartNever, Receive has to be set.
 	Restart Restart
@@ -160,7 +162,7 @@ func (c *Command) begin(n *run, number int, receivers []*Receiver, senders []*se
 	var cmd *exec.Cmd
 	if c.Path == "" {
 		cmd = exec.Command("/proc/self/exe", c.Args...)
-		cmd.Args[0] = os.Args[0]
+		cmd.Args[0] = c.Name
 	} else {
 		cmd = exec.Command(c.Path, c.Args...)
 	}

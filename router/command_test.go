@@ -69,6 +69,20 @@ func TestCommand(t *testing.T) {
 	require.NoError(t, w.Stop(background))
 }
 
+// A process that was started by /proc/self/exe has the worker's name where others look at it.
+func TestWorkersHaveNames(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	w := task(t, "obedient").launched(t, r)
+	for file, want := range map[string]string{"comm": "obedient\n", "cmdline": "obedient\x00"} {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", w.PID(), file))
+		require.NoError(t, err)
+		require.Equal(t, want, string(b))
+	}
+	require.Equal(t, "obedient", w.Name())
+	require.NoError(t, w.Stop(background))
+}
+
 func TestCommandWithTwoPipes(t *testing.T) {
 	guard(t)
 	r := begin(t)

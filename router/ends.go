@@ -62,7 +62,7 @@ func (m *monitor) queueEnds() {
 		end := e.err
 		if e.peer != nil {
 			end = e.peer
-			m.n.log.Info("worker died", "pipe", e.rcv.id, "pid", e.peer.PID, "slot", e.peer.Slot, "state", e.peer.State.String())
+			m.n.log.Warn("worker died", "pipe", e.rcv.id, "pid", e.peer.PID, "slot", e.peer.Slot, "state", e.peer.State.String())
 		}
 		m.queueEnd(e.rcv, end)
 	}

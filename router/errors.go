@@ -38,8 +38,9 @@ var (
 	// a Path, and has not taken its sender: it would start itself again, without end. The program's main function has
 	// to begin by `if sender.Launched()`, and call sender.Main there.
 	ErrNotWorker = errors.New("router: this process was started as a worker, and does not act as one (sender.Launched, sender.Main)")
-	// ErrOption is wrapped by New's errors about options.
-	ErrOption = errors.New("router: option out of range")
+	// ErrOption is wrapped by errors about options and fields that are out of range, or do not go together: those of
+	// New, and of Command.Start.
+	ErrOption = errors.New("router: invalid option")
 )
 
 // What can happen while a router runs.

@@ -18,6 +18,7 @@ const maxLine = 8 << 10
 // cut: its beginning is logged at once, with a mark, and how much of it was left out when it ends.
 type lines struct {
 	log    *slog.Logger
+	level  slog.Level
 	cmd    *exec.Cmd // whose process is known by the first Write
 	attrs  []slog.Attr
 	mu     sync.Mutex // a child that holds the stream open may still write while the rest is logged
@@ -28,7 +29,11 @@ type lines struct {
 }
 
 func newLines(log *slog.Logger, cmd *exec.Cmd, worker, stream string) *lines {
-	return &lines{log: log, cmd: cmd, attrs: []slog.Attr{slog.String("worker", worker), slog.String("stream", stream)}}
+	level := slog.LevelInfo
+	if stream == "stderr" {
+		level = slog.LevelWarn
+	}
+	return &lines{log: log, level: level, cmd: cmd, attrs: []slog.Attr{slog.String("worker", worker), slog.String("stream", stream)}}
 }
 
 // Write is called by os/exec. It never fails: that would end the stream.
@@ -88,5 +93,5 @@ func (o *lines) end() {
 
 func (o *lines) record(text string, more ...slog.Attr) {
 	attrs := append([]slog.Attr{slog.Int("pid", o.cmd.Process.Pid)}, o.attrs...)
-	o.log.LogAttrs(context.Background(), slog.LevelInfo, text, append(attrs, more...)...)
+	o.log.LogAttrs(context.Background(), o.level, text, append(attrs, more...)...)
 }

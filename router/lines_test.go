@@ -48,7 +48,7 @@ func TestLines(t *testing.T) {
 			var got []string
 			for _, l := range j.lines {
 				var more string
-				_, l, _ = strings.Cut(l, "level=INFO msg=")
+				_, l, _ = strings.Cut(l, "level=WARN msg=")
 				l, more, _ = strings.Cut(strings.TrimSuffix(l, "\n"), ` pid=42 worker="some worker" stream=stderr`)
 				got = append(got, strings.Trim(l, `"`)+more)
 			}

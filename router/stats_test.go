@@ -89,5 +89,9 @@ func TestLoggedExitsInJSON(t *testing.T) {
 	for _, msg := range []string{"worker ended", "worker died"} {
 		eventually(t, msg, func() bool { return len(out.matching(`"msg":"`+msg+`"`)) == 1 })
 		require.Contains(t, out.matching(msg)[0], `"state":"signal: killed"`)
+		require.Contains(t, out.matching(msg)[0], `"level":"WARN"`)
 	}
+	w = task(t, "obedient").launched(t, r)
+	require.NoError(t, w.Stop(background))
+	require.Contains(t, out.matching(`"worker":"obedient"`)[1], `"level":"INFO","msg":"worker ended"`)
 }

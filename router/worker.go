@@ -43,6 +43,9 @@ func newWorker(n *run, name string, log *slog.Logger, grace time.Duration, first
 	return &Worker{run: n, name: name, log: log, grace: grace, life: first, stop: make(chan struct{}), done: make(chan struct{})}
 }
 
+// Name returns what the log calls the worker.
+func (w *Worker) Name() string { return w.name }
+
 // PID returns the number of the worker's process, or of its last one.
 func (w *Worker) PID() int { return w.current().cmd.Process.Pid }
 
@@ -148,7 +151,11 @@ func (w *Worker) supervise(policy backoff, begin func(number int) (*process, err
 		w.accompany(l)
 		state := l.cmd.ProcessState // nil where somebody else in this process has waited for all children
 		err, lived, good := l.err, l.lived, state != nil && state.Success()
-		w.log.Info("worker ended", "worker", w.name, "pid", l.cmd.Process.Pid, "state", state.String(), "lived", lived)
+		level := slog.LevelInfo
+		if !good && !w.isStopping() {
+			level = slog.LevelWarn
+		}
+		w.log.Log(context.Background(), level, "worker ended", "worker", w.name, "pid", l.cmd.Process.Pid, "state", state.String(), "lived", lived)
 		for begun := false; !begun; number++ {
 			if !policy.wanted(good) || w.isStopping() {
 				return err

@@ -18,9 +18,9 @@ var aliveEvery = int64(200 * time.Millisecond)
 
 // Context returns a context that ends when there is no use in sending any more; it is the same one every
 // time. context.Cause says why: ErrCancelled, ErrPipeClosed, ErrRouterGone, or, after this Sender's own Stop,
-// os.ErrClosed. A router's death is noticed within a quarter of a second (two seconds in a process that has closed descriptors
-// of this package), everything else at once. Before
-// Start the context is quiet; if the Sender was handed over it has ended, with a *StateError.
+// os.ErrClosed. A router's death is noticed at once in a process that it started (Router.Launch, Command), within a
+// quarter of a second in others, and within two seconds in one that has closed descriptors of this package; everything
+// else at once. Before Start the context is quiet; if the Sender was handed over it has ended, with a *StateError.
 //
 // Sends are not affected: it is up to the caller to pass this context, or one derived from it, to Send.
 //

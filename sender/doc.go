@@ -42,8 +42,8 @@
 //
 // All methods may be called by any number of goroutines. A process takes one seat in the router's roster for
 // all senders of that router, from the first Start to the last Stop; the kernel frees it when the process is
-// gone. For as long a process other than the router's keeps a goroutine or two that notice the router's death;
-// they take up no thread. A router knows that a sender stopped, and what from; it tells the receiver after
+// gone. For as long a process other than the router's keeps a goroutine or two that notice the router's death and
+// take up no thread; [Sender.Context] takes one up. A router knows that a sender stopped, and what from; it tells the receiver after
 // every message sent before.
 //
 // Small sends cost one uncontended mutex more than a bare ring, and no allocation unless they have to wait.

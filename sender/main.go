@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 
@@ -54,8 +55,18 @@ func MainAll(f func(ctx context.Context, ss []*Sender) error) error {
 	return work(ss, func(ctx context.Context) error { return f(ctx, slices.Clone(ss)) })
 }
 
+// nameProcess gives a process that was started by /proc/self/exe a better name than exe, for those who look at it from
+// outside. It is no loss where the kernel forbids it.
+func nameProcess() {
+	const own = "/proc/self/comm" // of the first thread, which is the process's; the kernel cuts it
+	if b, err := os.ReadFile(own); err == nil && string(b) == "exe\n" {
+		os.WriteFile(own, []byte(filepath.Base(os.Args[0])), 0)
+	}
+}
+
 // work stops no sender unless f has returned: a panic leaves them as they are.
 func work(ss []*Sender, f func(context.Context) error) error {
+	nameProcess()
 	for i, s := range ss {
 		if err := s.Start(); err != nil {
 			for _, unstarted := range ss[i:] {
