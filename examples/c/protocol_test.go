@@ -36,10 +36,7 @@ func TestWakes(t *testing.T) {
 			for i := range 20 {
 				sent := make(chan string)
 				go func() {
-					for { // until it sleeps
-						if st, err := r.Stats(); err != nil || st.Sleeping {
-							break
-						}
+					for st, err := r.Stats(); err == nil && !st.Sleeping; st, err = r.Stats() {
 						time.Sleep(100 * time.Microsecond)
 					}
 					fmt.Fprintf(p.in, "send %d 0\n", 16+100*i) // some behind a pad
@@ -50,6 +47,71 @@ func TestWakes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// asleep waits until the consumer sleeps.
+func asleep(t *testing.T, r *ring.Ring) {
+	t.Helper()
+	ringtest.Until(t, "the consumer to sleep", func() bool {
+		st, err := r.Stats()
+		require.NoError(t, err)
+		return st.Sleeping
+	})
+}
+
+// sleeper has a consumer sleep until somebody wakes it, and then take n messages.
+func sleeper(t *testing.T, r *ring.Ring, n int) (got chan []ringtest.Message) {
+	t.Helper()
+	c := ringtest.Consume(t, r, ring.WithWaiting(ring.Thrift))
+	c.SetIdle(time.Hour)
+	got = make(chan []ringtest.Message, 1)
+	ctx := ringtest.Context(t)
+	go func() {
+		defer close(got)
+		var all []ringtest.Message
+		for len(all) < n && c.Wait(ctx) == nil {
+			c.Poll(n, func(f ring.Frame) ring.Action {
+				all = append(all, ringtest.Copy(f))
+				return ring.Continue
+			})
+		}
+		got <- all
+	}()
+	asleep(t, r)
+	return got
+}
+
+// A consumer that sleeps in front of a claim that it does not know of is woken by whoever commits behind it: it has to
+// ask whether the claim's owner lives.
+func TestWakesInFrontOfAClaim(t *testing.T) {
+	path := ringtest.Path(t)
+	r := newRing(t, path)
+	got := sleeper(t, r, 1)
+	p, other := obedient(t, path, 1), obedient(t, path, 2)
+	defer other.kill()
+	require.Equal(t, "held", p.ask("held 1000"))
+	require.Equal(t, "success", other.ask("send 100 0"))
+	require.Error(t, p.kill())
+	requireNumbers(t, <-got, 2, 1, 1)
+}
+
+// Who finds the ring full wakes a consumer that sleeps on what is there: its producer died before it could.
+func TestWakesWhenFull(t *testing.T) {
+	path := ringtest.Path(t)
+	r := newRing(t, path)
+	got := sleeper(t, r, 1)
+	b := make([]byte, 16)
+	ringtest.Fill(b, 9, 1)
+	copy(r.Segment().Bytes()[45056+1024*16:], b)
+	const commit, void = 2, 1<<25 - 1
+	table := r.Segment()
+	table.Word64(45056 + 8).Store(16 | 9<<25)
+	table.Word64(45056 + 16 + 8).Store(void)
+	table.Word64(45056).Store(commit | 1<<2 | 254<<37 | 1024<<45) // of a whole lap
+	p := obedient(t, path, 1)
+	defer p.kill()
+	require.Equal(t, "success", p.ask("send 100 20000"))
+	requireNumbers(t, <-got, 9, 1, 1)
 }
 
 // Nothing is written over that was not released; and what was is used again, lap by lap.

@@ -36,7 +36,7 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -427,18 +427,15 @@ static inline int shmring_take_seat(struct shmring *r, const char *path, const s
 static inline uint64_t shmring_start_time(void)
 {
 	char line[1024];
-	FILE *f = fopen("/proc/self/stat", "re");
-	if (f == NULL)
-		return 0;
-	size_t n = fread(line, 1, sizeof line - 1, f);
-	fclose(f);
-	line[n] = 0;
-	unsigned long long start = 0;
-	const char *rest = strrchr(line, ')'); /* the name before it may hold anything */
-	if (rest == NULL || sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-				   &start) != 1)
-		return 0;
-	return start;
+	int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof line - 1);
+	if (fd >= 0)
+		close(fd);
+	line[n > 0 ? n : 0] = 0;
+	const char *at = strrchr(line, ')'); /* the end of field 2, the name, which may hold anything */
+	for (int field = 2; field < 22 && at != NULL; field++)
+		at = strchr(at + 1, ' ');
+	return at == NULL ? 0 : strtoull(at, NULL, 10);
 }
 
 /*

@@ -8,7 +8,7 @@
  */
 #include "../shmrouter_ring.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 
 enum { samples = 100 };
 

@@ -3,12 +3,12 @@
  *
  *     driver stress RING ID NOTES SEED    sends until it is killed, and notes each message that was sent
  *     driver obey RING ID                 does what the lines of its input say, and answers each with a line
- *     driver life RING ID SIZE            attaches, sends one message and leaves, between two breakpoints
+ *     driver life RING ID SIZE TIMEOUT    attaches, sends one message and leaves, between two breakpoints
  */
 #include "../shmrouter_ring.h"
 
 #include <signal.h>
-#include <stdlib.h>
+#include <stdio.h>
 
 static struct shmring ring;
 static uint32_t id;
@@ -195,12 +195,12 @@ static int life(char **argv)
 	breakpoint();
 	int rc = attach(argv[1]);
 	if (rc == SHMRING_OK)
-		rc = shmring_send(&ring, b, size, id, 20);
+		rc = shmring_send(&ring, b, size, id, atoi(argv[4]));
 	if (write(1, rc == SHMRING_OK ? "+" : "-", 1) != 1)
 		return 3;
 	shmring_close(&ring);
 	breakpoint();
-	return rc;
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -208,7 +208,7 @@ int main(int argc, char **argv)
 	if (argc < 4)
 		return 2;
 	id = (uint32_t)strtoul(argv[3], NULL, 10);
-	if (strcmp(argv[1], "life") == 0 && argc == 5)
+	if (strcmp(argv[1], "life") == 0 && argc == 6)
 		return life(argv + 1);
 	if (attach(argv[2]) != SHMRING_OK)
 		return 1;
