@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"regexp"
@@ -59,6 +60,24 @@ func TestCHeader(t *testing.T) {
 	assert.ElementsMatch(t, slices.Collect(maps.Keys(cNumbers)), slices.Collect(maps.Keys(got)))
 	for name, want := range cNumbers {
 		assert.Equal(t, want, got[name], name)
+	}
+
+	// And so are those that people read.
+	format, err := os.ReadFile("format.go")
+	require.NoError(t, err)
+	for _, line := range []string{
+		`magic         the bytes "` + string(magic[:]) + `"`,
+		fmt.Sprintf("order         %#08x", orderMark),
+		fmt.Sprintf("version       %d", Version),
+		fmt.Sprintf("capacity      a power of two, %d to %d", MinCapacity, MaxCapacity),
+		fmt.Sprintf("table offset  %d", tableAt),
+		fmt.Sprintf("data offset   table offset + %d for each granule", entrySize),
+		fmt.Sprintf("user size     a multiple of %d, 1 TiB at most", pageSize),
+		fmt.Sprintf("granule       %d", Granule),
+		fmt.Sprintf("slots         %d", MaxSlots),
+		fmt.Sprintf("checksum      FNV-1a (64 bits) of bytes %d to %d", offOrder, offChecksum-1),
+	} {
+		assert.Contains(t, string(format), "//\t"+line+"\n")
 	}
 
 	// It counts on these.

@@ -39,8 +39,11 @@ import (
 // the time limit of the idle sleep.
 type sleepWord uint64
 
-// From the low bit up: mode 2 bits, episode 34, position 28 (modulo 2²⁸, which
-// is more than four rounds of the largest ring).
+// The sleep word:
+//
+//	bits  0–1   mode: 0 awake, 1 idle, 2 stuck
+//	bits  2–35  episode: raised with each sleep, and never taken back
+//	bits 36–63  position, modulo 2²⁸: more than four rounds of the largest ring
 const (
 	awake sleepWord = 0
 	idle  sleepWord = 1 // T[r] was empty: sleeps up to 100 ms

@@ -187,6 +187,21 @@ func newRing(seg *shm.Segment, g geometry) *Ring {
 	return &Ring{view: newView(seg, g.capacity, g.dataOff), geometry: g}
 }
 
+// The fixed fields, as Open checks them:
+//
+//	magic         the bytes "SHMRING1"
+//	order         0x01020304
+//	version       1
+//	capacity      a power of two, 65536 to 1073741824
+//	table offset  45056
+//	data offset   table offset + 16 for each granule
+//	user offset   data offset + capacity
+//	user size     a multiple of 4096, 1 TiB at most
+//	segment size  user offset + user size; the file is no shorter
+//	granule       64
+//	slots         255
+//	checksum      FNV-1a (64 bits) of bytes 8 to 95
+
 // checksum covers the fixed fields, from the byte order mark to the number of
 // slots.
 func checksum(superblock []byte) uint64 {

@@ -42,7 +42,10 @@ import (
 // was passed over takes the turn word, and while it holds it everybody else
 // leaves a quarter of the ring free (fits in producer.go), enough for any
 // frame and the pad before it. A dead holder's turn is taken away by whoever
-// finds it in the way.
+// finds it in the way. The turn word, 0 where nobody has it:
+//
+//	bits  0–7   slot + 1
+//	bits  8–63  number of the claimant in its process, from 1
 const (
 	roomSpin      = 64 // looks at head before sleeping
 	patientTries  = 3  // times a small frame is passed over before it takes the turn

@@ -24,7 +24,10 @@ func TestTablesInTheDocs(t *testing.T) {
 	for _, c := range []struct{ file, comment string }{
 		{"ring/layout.go", "// The segment, from"},
 		{"ring/layout.go", "// A roster entry"},
+		{"ring/format.go", "// The fixed fields"},
 		{"ring/header.go", "// The header word"},
+		{"ring/doorbell.go", "// The sleep word"},
+		{"ring/room.go", "The turn word"},
 		{"internal/wire/layout.go", "// The application area"},
 		{"internal/wire/layout.go", "// An entry, one per pipe"},
 	} {
