@@ -17,10 +17,11 @@ import (
 	"github.com/shmrouter/shmrouter/internal/hosttest"
 	"github.com/shmrouter/shmrouter/internal/ringtest"
 	"github.com/shmrouter/shmrouter/ring"
+	"github.com/shmrouter/shmrouter/shm"
 )
 
-// Positions where something wraps: a lap, the position in the sleep word, the tag.
-var wraps = []uint64{0, 1024 - 5, 1<<28 - 5, (1<<35-1)*1024 - 5, (1<<32)*1024 - 5}
+// Positions where something wraps: a lap, the position in the sleep word, the tag; and one with a large tag.
+var wraps = []uint64{0, 1024 - 5, 1<<28 - 5, (1<<35-1)*1024 - 5, (1<<32)*1024 - 5, (3<<33)*1024 + 77}
 
 // A message wakes a consumer that sleeps as long as nobody wakes it, wherever the ring is.
 func TestWakes(t *testing.T) {
@@ -95,10 +96,31 @@ func TestWakesInFrontOfAClaim(t *testing.T) {
 	requireNumbers(t, <-got, 2, 1, 1)
 }
 
+// It looks whether the consumer sleeps when its message is there, and not before.
+func TestWakesBehindItsCommit(t *testing.T) {
+	path := ringtest.Path(t)
+	r := newRing(t, path)
+	p := obedient(t, path, 1)
+	defer p.kill()
+	require.Equal(t, "held", p.ask("held 1000"))
+	claim := r.Segment().Word64(45056)
+	const stuck = 2
+	r.Segment().Word64(8320).Store(stuck | 1<<2) // somebody sleeps behind the claim, at position 0
+	woken := make(chan error, 1)
+	seen := uint32(claim.Load())
+	go func() { woken <- shm.FutexWait(shm.Word32Low(claim), seen, shm.Now()+int64(ringtest.Patience)) }()
+	time.Sleep(20 * time.Millisecond) // if it does not sleep by then the test shows nothing, and passes
+	require.Equal(t, "success", p.ask("go on"))
+	require.NoError(t, <-woken)
+	requireNumbers(t, receive(t, ringtest.Consume(t, r), 1), 1, 1, 1)
+}
+
 // Who finds the ring full wakes a consumer that sleeps on what is there: its producer died before it could.
 func TestWakesWhenFull(t *testing.T) {
 	path := ringtest.Path(t)
 	r := newRing(t, path)
+	p := obedient(t, path, 1) // who attaches rings, too
+	defer p.kill()
 	got := sleeper(t, r, 1)
 	b := make([]byte, 16)
 	ringtest.Fill(b, 9, 1)
@@ -108,8 +130,6 @@ func TestWakesWhenFull(t *testing.T) {
 	table.Word64(45056 + 8).Store(16 | 9<<25)
 	table.Word64(45056 + 16 + 8).Store(void)
 	table.Word64(45056).Store(commit | 1<<2 | 254<<37 | 1024<<45) // of a whole lap
-	p := obedient(t, path, 1)
-	defer p.kill()
 	require.Equal(t, "success", p.ask("send 100 20000"))
 	requireNumbers(t, <-got, 9, 1, 1)
 }

@@ -1,6 +1,7 @@
 /*
  * shmrouter_ring.h: send messages from C into a ring that a Go program made in a file (ring.Create) and consumes
- * (Ring.Consume). C11, Linux, 64 bits; nothing to link. It defines _GNU_SOURCE, so include it before anything else.
+ * (Ring.Consume). C11, Linux, 64 bits, gcc or clang; nothing to link. It defines _GNU_SOURCE, so include it before
+ * anything else. C++ programs include it in a .c file of their own.
  *
  *     struct shmring r;
  *     int rc = shmring_attach(&r, "/dev/shm/samples");
@@ -16,7 +17,8 @@
  * A struct shmring is for one thread at a time; each thread may attach one, and takes one of the 255 seats by that.
  * Attach after a fork, not before: a child has neither the seat nor the memory, and a send in it is a SIGSEGV. A send
  * must not be left by longjmp or by the thread's cancellation: its claim would stay open, of a living process, and
- * stop everybody. If somebody truncates the file, a send is a SIGBUS.
+ * stop everybody. If somebody truncates the file, a send is a SIGBUS. A router's ring is not for this: there the meta
+ * values have a meaning.
  *
  * It follows docs/protocol.md, whose words are used here. It is the simplest producer that the protocol allows:
  *
