@@ -121,12 +121,21 @@ func newRing(t testing.TB, path string) *ring.Ring {
 		}
 		require.Empty(t, findings(t, path))
 		for slot := range ring.MaxSlots {
-			held, err := r.SlotHeld(slot)
-			require.NoError(t, err)
-			require.False(t, held, "slot %d", slot)
+			freed(t, r, slot)
 		}
 	})
 	return r
+}
+
+// freed waits until the kernel has freed a slot whose process was killed: that may come after its end was told, where
+// somebody else just looks at it in /proc.
+func freed(t testing.TB, r *ring.Ring, slot int) {
+	t.Helper()
+	ringtest.Until(t, fmt.Sprintf("slot %d to be free", slot), func() bool {
+		held, err := r.SlotHeld(slot)
+		require.NoError(t, err)
+		return !held
+	})
 }
 
 // findings is what shmctl check has to say.

@@ -36,7 +36,7 @@ var worlds = map[string]struct {
 	"after the dead": {3*1024 - 5, 0, func(t *testing.T, r *ring.Ring, _ *ring.Producer) int {
 		const pos, busy, idle = 3*1024 - 5, 1, 1
 		r.Segment().Word64(45056 + pos%1024*16).Store(busy | (pos/1024+1)<<2 | 0<<37 | 1<<45)
-		r.Segment().Word64(4352).Store(7<<8 | 0 + 1)
+		r.Segment().Word64(4352).Store(7<<8 | 1)
 		r.Segment().Word64(8320).Store(idle | 5<<2 | pos<<36)
 		return 0
 	}},
@@ -102,8 +102,9 @@ func liveTo(t *testing.T, name string, k int, kill bool) (length int) {
 	defer v.end()
 	if k < 0 {
 		length = v.stepToEnd()
-	} else {
-		require.True(t, v.step(k), what)
+	} else if !v.step(k) {
+		v.said()
+		return 0 // lives differ by some instructions, and this one was over before
 	}
 	if kill {
 		v.end()
@@ -154,6 +155,7 @@ func liveTo(t *testing.T, name string, k int, kill bool) (length int) {
 		require.Equal(t, acked, got[stepID], what)
 	}
 	require.NoError(t, r.Check(), what)
+	freed(t, r, 0)
 	heir, err := r.Attach()
 	require.NoError(t, err)
 	defer heir.Close()

@@ -162,12 +162,11 @@ static int obey(void)
 			printf("%s\n", shmring_text(rc));
 		} else if (strcmp(word, "alive") == 0) {
 			printf("%d\n", shmring_consumer_alive(&ring));
-		} else if (strcmp(word, "fork") == 0) { /* the child stays until its input ends */
+		} else if (strcmp(word, "fork") == 0) { /* the child stays until it is killed */
 			pid_t child = fork();
 			if (child == 0) {
-				while (read(0, line, sizeof line) > 0)
-					;
-				_exit(0);
+				alarm(60);
+				pause();
 			}
 			printf("%d\n", (int)child);
 		} else if (strcmp(word, "close") == 0) {
