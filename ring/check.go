@@ -8,12 +8,13 @@ import (
 // and returns the first thing found, as a *CorruptError. It may run in any
 // process while the ring runs: what changes under its eyes is looked at again.
 //
+//	a record ends at head, unless nothing was released yet, or damage was stepped over
 //	between head and the frontier records follow each other without a gap
 //	each fits its lap, has a state, and its messages fit it
 //	words inside a record keep older tags
 //	the hint is a record's start, or the frontier
 //	behind head nothing is BUSY, and no word belongs to a lap still to come
-//	owner, turn and sleep words are in range
+//	owner, turn and sleep words, and the waiters' flag, are in range
 func (r *Ring) Check() error {
 	return r.access(func() error {
 		const tries = 100
@@ -35,6 +36,9 @@ func (r *Ring) check() (moved bool, err error) {
 	head := r.head.Load()
 	hint := r.hint.Load()
 	end, err := r.checkRecords(head, hint)
+	if err == nil {
+		err = r.checkHead(head, end)
+	}
 	if err == nil {
 		err = r.checkWords(head, end)
 	}
@@ -89,6 +93,26 @@ func (r *Ring) checkRecords(head, hint uint64) (end uint64, err error) {
 	return pos, nil
 }
 
+// checkHead looks for the record that was released last, as long as its word
+// cannot have been claimed in the next lap: the frontier stays a frame away.
+func (r *Ring) checkHead(head, end uint64) error {
+	if head == 0 || int64(end+r.limit-head) > int64(r.size) {
+		return nil
+	}
+	if stepped := r.seg.Word64(offCounters + ctrResyncs).Load(); stepped != 0 {
+		return nil
+	}
+	for g := uint64(1); g <= min(r.limit, head); g++ {
+		if w := r.load(head - g); w.age(r.tag(head-g)) == 0 && w.granules() == g {
+			return nil
+		}
+	}
+	if r.load(end).age(r.tag(end)) >= 0 {
+		return nil // producers went on
+	}
+	return corrupt(head, r.load(head), "no record ends at head")
+}
+
 func (r *Ring) checkMessages(pos, g uint64, w header) error {
 	for at := uint64(0); at < g; {
 		length, _ := splitInfo(r.entry(pos + at).info.Load())
@@ -126,6 +150,9 @@ func (r *Ring) checkWords(head, end uint64) error {
 func (r *Ring) checkControl(head uint64) error {
 	if s := sleepWord(r.sleep.Load()); s.mode() > stuck {
 		return &CorruptError{head, uint64(s), fmt.Sprintf("sleep mode %d", s.mode())}
+	}
+	if n := r.roomWaiters.Load(); n > moreWait {
+		return &CorruptError{head, uint64(n), "waiters' flag out of range"}
 	}
 	if t := r.turn.Load(); t != 0 && t&0xff == 0 {
 		return &CorruptError{head, t, "turn without a slot"}

@@ -315,6 +315,8 @@ func TestScrub(t *testing.T) {
 	for pos := uint64(first); pos < first+h; pos++ {
 		if pos%4 != 0 { // first + h, … + 3h: inner words
 			r.SetWord(pos, ring.MakeHeader(ring.Commit, r.TagAt(pos)-old, 3, 2))
+		} else {
+			r.SetWord(pos, ring.MakeHeader(ring.Skip, r.TagAt(pos)-1, 3, 4)) // the lap before
 		}
 	}
 	ringtest.MustCheck(t, r)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/shmrouter/shmrouter/internal/inspect"
@@ -118,6 +119,9 @@ func look(f inspect.Found) (listed, error) {
 		return l, err
 	}
 	defer s.Close()
+	if f.ID != (inspect.FileID{}) && s.ID != f.ID {
+		return l, fs.ErrNotExist // another file has the name now
+	}
 	p, err := s.Snapshot()
 	if err != nil {
 		l.State, l.Error = trouble(err), err.Error()

@@ -44,9 +44,10 @@ type cli struct {
 
 // env is what commands work with.
 type env struct {
-	ctx            context.Context
-	stdout, stderr io.Writer
-	dirs           []string
+	ctx    context.Context
+	stdout *output
+	stderr io.Writer
+	dirs   []string
 }
 
 var (
@@ -67,24 +68,42 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	exit := -1
 	var c cli
+	out := &output{w: stdout}
 	parser := kong.Must(&c,
 		kong.Name("shmctl"),
 		kong.Description("Looks at shared-memory segments of the message router, and cleans up after the dead. "+
 			"A SEGMENT is a path, or PID:FD, a process and its descriptor. "+
 			"Exit status 0: all went well; 1: there is damage; 2: wrong command line; 3: could not look, or not remove."),
-		kong.Writers(stdout, stderr),
+		kong.Writers(out, stderr),
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Vars{"dir": shm.DefaultDir()},
 	)
 	parsed, err := parser.Parse(args)
-	if exit >= 0 { // help was asked for, and given
-		return exit
+	switch {
+	case exit >= 0: // help was asked for
+		err = nil
+	case err == nil:
+		err = parsed.Run(&env{ctx: ctx, stdout: out, stderr: stderr, dirs: directories(c.Dir)})
 	}
-	if err == nil {
-		err = parsed.Run(&env{ctx: ctx, stdout: stdout, stderr: stderr, dirs: directories(c.Dir)})
+	if out.err != nil { // whatever else, it was not told
+		err = out.err
 	}
 	return status(err, stderr)
+}
+
+// output remembers the first error, so that no print has to be looked at.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (c *output) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	if c.err == nil {
+		c.err = err
+	}
+	return n, err
 }
 
 func status(err error, stderr io.Writer) int {

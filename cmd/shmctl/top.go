@@ -46,8 +46,7 @@ func (c *topCmd) Run(e *env) error {
 	}
 	defer s.Close()
 	t := &top{env: e, watch: inspect.NewWatch(s), interval: c.Interval, count: c.Count, view: view{sort: c.Sort}}
-	out, ok := e.stdout.(*os.File)
-	if ok {
+	if out, ok := e.stdout.w.(*os.File); ok {
 		t.screen = newScreen(os.Stdin, out)
 	}
 	if t.screen == nil {

@@ -55,15 +55,17 @@ func (r *report) confirmed(what string, look func() string) {
 
 // Check looks for anything that the protocol does not allow. What Open checked is known by then: magic, version,
 // byte order, checksum, geometry and size. It may be called while the ring runs, raises no false alarm then, and
-// sees everything where nobody is alive.
+// sees all of what follows where nobody is alive. That is not every bit: no figure can be told from another one.
 //
-//	records   between head and frontier each follows the last, fits its lap and has a state; words inside keep
-//	          older tags; the hint is a record's start; behind head nothing is open
+//	records   one ends at head; between head and frontier each follows the last, fits its lap, has a state and an
+//	          owner that there was; words inside keep older tags; the hint is a record's start; behind head nothing
+//	          is open
 //	messages  each fits its record; in a router's ring its meta value names a kind and an entry
-//	control   sleep word and turn are in range
+//	control   sleep word, turn and waiters' flag are in range
 //	roster    a slot that was never taken names no process and has no figures
 //	consumer  without a consumer nothing was consumed
-//	pipes     entries have a state, an id that was given out, none twice, and a seat
+//	pipes     entries have a state, an id that was given out, none twice, and a seat; what is laid out as a
+//	          directory begins as one
 //
 // Errors: shm.ErrFault and the kernel's: it could not look.
 func (s *Segment) Check() ([]Finding, error) {
@@ -123,6 +125,9 @@ func (s *Segment) checkMeta(r *report) error {
 			continue
 		case err != nil:
 			return err
+		}
+		if rec.Slot >= 0 && s.Ring.SlotInfo(rec.Slot).Instance == 0 {
+			r.add(Damage, "records", pos, "a record at position %d by slot %d, which was never taken", pos, rec.Slot)
 		}
 		if rec.State == ring.RecordBusy && !consumer {
 			if held, err := s.Ring.SlotHeld(rec.Slot); err == nil && !held {
@@ -192,8 +197,12 @@ func (s *Segment) checkRoster(r *report) error {
 
 func (s *Segment) checkPipes(r *report) error {
 	if s.Dir == nil {
-		if s.DirErr != nil && !errors.Is(s.DirErr, wire.ErrNoDirectory) {
+		switch {
+		case s.DirErr == nil:
+		case !errors.Is(s.DirErr, wire.ErrNoDirectory):
 			r.add(Damage, "pipes", 0, "%v", s.DirErr)
+		case s.likeDirectory():
+			r.add(Damage, "pipes", 0, "%v, and is laid out as one", s.DirErr)
 		}
 		return nil
 	}
@@ -223,6 +232,19 @@ func (s *Segment) checkPipes(r *report) error {
 		})
 		return nil
 	})
+}
+
+// likeDirectory tells whether the area without a directory's first word has one behind it.
+func (s *Segment) likeDirectory() (like bool) {
+	off, size := s.Ring.User()
+	if size == 0 || !s.hasPage(off) {
+		return false
+	}
+	s.Ring.Segment().Guarded(func() error {
+		like = wire.LooksLikeDirectory(s.Ring.Segment(), off, size)
+		return nil
+	})
+	return like
 }
 
 // strange says what is wrong with an entry of the directory. The next id is read after the word: ids are given

@@ -56,6 +56,10 @@ func TakeCensus() (*Census, error) {
 // Holders returns who has the file.
 func (c *Census) Holders(id FileID) []Holder { return c.holders[id] }
 
+func (c *Census) mapped(id FileID) bool {
+	return slices.ContainsFunc(c.holders[id], func(h Holder) bool { return h.Mapped })
+}
+
 func (c *Census) add(pid int) {
 	dir := fmt.Sprintf("/proc/%d", pid)
 	found := map[FileID]*Holder{}
@@ -188,17 +192,33 @@ func Find(dirs []string) (all []Found, notes []string) {
 			continue
 		}
 		path, _ := Locate(way)
+		if !inMemory(path) && !census.mapped(id) {
+			continue // somebody's file: opening it would be felt, by a lease, an access time, a server
+		}
 		if now, ok, _ := sniff(path); !ok || now != id {
 			continue
 		}
 		f := Found{Name: way, ID: id, Holders: census.Holders(id)}
-		if link := census.links[id]; !strings.HasSuffix(link, " (deleted)") && !strings.HasPrefix(link, "/memfd:") {
+		if link := census.links[id]; leadsTo(link, id) {
 			f.Name, f.Path = link, link
 		}
 		all = append(all, f)
 	}
 	slices.SortFunc(all, func(a, b Found) int { return strings.Compare(a.Name, b.Name) })
 	return all, notes
+}
+
+// inMemory tells whether the file is on a file system in memory, as memory files and those of /dev/shm are.
+func inMemory(path string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(path, &fs) == nil && (fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.HUGETLBFS_MAGIC)
+}
+
+// leadsTo tells whether a descriptor's link is a path to its file here. It may be gone, be one of another mount
+// namespace, or have been none ever.
+func leadsTo(link string, id FileID) bool {
+	var st unix.Stat_t
+	return unix.Lstat(link, &st) == nil && (FileID{uint64(st.Dev), st.Ino}) == id
 }
 
 // sniff looks whether a file begins like a segment.

@@ -33,6 +33,7 @@ var roles = map[string]func(path string, input *bufio.Reader) error{
 	"consumer":  playConsumer,
 	"flood":     playFlood,
 	"opener":    playOpener,
+	"elsewhere": playElsewhere,
 }
 
 func TestMain(m *testing.M) {
@@ -165,9 +166,21 @@ type peer struct {
 
 func start(t *testing.T, role, path string) *peer {
 	t.Helper()
+	p := prepare(t, role, path)
+	p.begin()
+	return p
+}
+
+func prepare(t *testing.T, role, path string) *peer {
 	p := &peer{t: t, cmd: exec.Command("/proc/self/exe")}
 	p.cmd.Env = append(os.Environ(), roleVariable+"="+role, fileVariable+"="+path)
 	p.cmd.Stderr = os.Stderr
+	return p
+}
+
+func (p *peer) begin() {
+	t := p.t
+	t.Helper()
 	var err error
 	p.input, err = p.cmd.StdinPipe()
 	require.NoError(t, err)
@@ -177,7 +190,6 @@ func start(t *testing.T, role, path string) *peer {
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() { p.kill() })
 	p.awaitReady()
-	return p
 }
 
 func (p *peer) awaitReady() {

@@ -196,7 +196,7 @@ func (s *Segment) remove(path string) error {
 	if err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	hidden := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.prune-%08x", strings.TrimPrefix(filepath.Base(path), "."), rand.Uint32()))
+	hidden := filepath.Join(filepath.Dir(path), hiddenName(filepath.Base(path)))
 	if err := unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, hidden, unix.RENAME_NOREPLACE); err != nil {
 		return os.NewSyscallError("renameat2", err)
 	}
@@ -212,6 +212,13 @@ func (s *Segment) remove(path string) error {
 		return fmt.Errorf("%w; its path is taken meanwhile (%v), and it is kept as %s", err, back, hidden)
 	}
 	return err
+}
+
+// hiddenName is one that tells what it was, and no longer than a name may be.
+func hiddenName(name string) string {
+	mark := fmt.Sprintf(".prune-%08x", rand.Uint32())
+	name = strings.TrimPrefix(name, ".")
+	return "." + name[:min(len(name), unix.NAME_MAX-1-len(mark))] + mark
 }
 
 // stillThis tells whether what was renamed is the file that was proven dead.

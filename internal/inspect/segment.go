@@ -145,8 +145,26 @@ func open(name string, file *os.File) (_ *Segment, err error) {
 	if s.Ring, err = ring.Open(seg); err != nil {
 		return nil, err
 	}
+	if err := s.allocated(); err != nil {
+		s.Ring.Close()
+		return nil, err
+	}
 	s.openDirectory()
 	return s, nil
+}
+
+// allocated refuses a segment in memory whose maker did not allocate it: all up to the application's area is, always,
+// and where it is not a look would do it, for somebody who wrote 4 KiB a thousand times as much.
+func (s *Segment) allocated() error {
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if err := errors.Join(unix.Fstatfs(int(s.file.Fd()), &fs), unix.Fstat(int(s.file.Fd()), &st)); err != nil {
+		return err
+	}
+	if off, _ := s.Ring.User(); fs.Type == unix.TMPFS_MAGIC && st.Blocks*512 < off {
+		return fmt.Errorf("%w: %d bytes of memory are there, and its maker allocates %d", ring.ErrTruncated, st.Blocks*512, off)
+	}
+	return nil
 }
 
 func (s *Segment) openDirectory() {
@@ -181,8 +199,7 @@ func (s *Segment) Path() string {
 	if s.Memfd() {
 		return ""
 	}
-	var st unix.Stat_t
-	if unix.Lstat(s.link, &st) != nil || (FileID{uint64(st.Dev), st.Ino}) != s.ID {
+	if !leadsTo(s.link, s.ID) {
 		return ""
 	}
 	return s.link

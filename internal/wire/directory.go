@@ -122,6 +122,19 @@ func Open(seg *shm.Segment, off, size int64) (d *Directory, err error) {
 	return d, nil
 }
 
+// LooksLikeDirectory tells of an area that Open finds no directory in whether it is laid out as one all the same, and
+// begins neither with zeros, as one that is being made, nor as a directory of another version. The caller guards it.
+func LooksLikeDirectory(seg *shm.Segment, off, size int64) bool {
+	if size < offTable+entrySize {
+		return false
+	}
+	if m := seg.Word64(off + offMagic).Load(); m == 0 || m>>16 == magic>>16 {
+		return false
+	}
+	d := newDirectory(seg, off, int(seg.Word32(off+offEntries).Load()))
+	return fits(d.entries, size) && d.epoch.Load() != 0 && d.State() <= Stopped && d.NextID() != 0
+}
+
 func fits(entries int, size int64) bool {
 	return entries >= 1 && entries <= MaxPipes && bits.OnesCount(uint(entries)) == 1 && offTable+int64(entries)*entrySize <= size
 }
