@@ -48,6 +48,7 @@ type env struct {
 	stdout *output
 	stderr io.Writer
 	dirs   []string
+	told   map[string]bool // notes of names
 }
 
 var (
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case exit >= 0: // help was asked for
 		err = nil
 	case err == nil:
-		err = parsed.Run(&env{ctx: ctx, stdout: out, stderr: stderr, dirs: directories(c.Dir)})
+		err = parsed.Run(&env{ctx: ctx, stdout: out, stderr: stderr, dirs: directories(c.Dir), told: map[string]bool{}})
 	}
 	if out.err != nil { // whatever else, it was not told
 		err = out.err
@@ -156,7 +157,10 @@ func (e *env) names(asked []string) (names []string) {
 	}
 	found, notes := inspect.Find(e.dirs)
 	for _, n := range notes {
-		e.complain("%s", n)
+		if !e.told[n] {
+			e.complain("%s", n)
+			e.told[n] = true
+		}
 	}
 	for _, f := range found {
 		names = append(names, f.Name)

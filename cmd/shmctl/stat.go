@@ -49,8 +49,8 @@ type statistics struct {
 // Help is printed with the flags.
 func (*statCmd) Help() string {
 	return `A ring that runs is not looked at in one instant: "moved" says how far it went on meanwhile. Figures of
-slots and consumer are what those published last: a producer every 255 records and when it waits or leaves, a consumer before it
-sleeps. What is claimed and released, in bytes of space, is exact. Positions count granules of 64 bytes. How long a claim has been
+slots and consumer are what those published last: a producer when the ring has gone on by 256 granules, and when it wakes the consumer, waits
+or leaves; a consumer before it sleeps. What is claimed and released, in bytes of space, is exact. Positions count granules of 64 bytes. How long a claim has been
 open nobody writes down: it is the time since this command saw it first.`
 }
 
@@ -59,43 +59,28 @@ func (c *statCmd) Run(e *env) error {
 	if c.Count < 0 || c.Count > 0 && c.Watch == 0 {
 		return usageError{fmt.Errorf("--count %d: it is a number of looks, with --watch", c.Count)}
 	}
-	var watches []*inspect.Watch
-	var names []string
-	out := statistics{SchemaVersion: schemaVersion, Errors: []problem{}}
-	for _, name := range e.names(c.Segments) {
-		s, err := inspect.Open(name)
-		if err != nil {
-			if isUsage(err) {
-				return err
-			}
-			if all(c.Segments) && gone(err) {
-				continue
-			}
-			out.Errors = append(out.Errors, problem{name, err.Error()})
-			continue
+	for _, name := range c.Segments {
+		if _, err := time.ParseDuration(name); err == nil && c.Watch != 0 {
+			return usageError{fmt.Errorf("%s is no segment: --watch=%s, with an equals sign", name, name)}
 		}
-		defer s.Close()
-		watches, names = append(watches, inspect.NewWatch(s)), append(names, name)
 	}
-	failed := len(out.Errors) > 0
+	g := newGroup(e, c.Segments)
+	defer g.close()
+	failed := false
 	for n := 1; ; n++ {
-		out.Segments = []*inspect.Snapshot{}
-		for i, w := range watches {
-			p, err := w.Next()
-			if err != nil {
-				out.Errors, failed = append(out.Errors, problem{names[i], err.Error()}), true
-				continue
-			}
-			out.Segments = append(out.Segments, p)
-		}
-		if err := c.show(e, out); err != nil {
+		pictures, problems, err := g.look(c.Watch != 0)
+		if err != nil {
 			return err
 		}
-		out.Errors = []problem{}
-		if len(watches) == 0 || c.Watch == 0 || n == c.Count || !pause(e, time.Duration(c.Watch)) {
+		failed = failed || len(problems) > 0
+		if err := c.show(e, statistics{schemaVersion, pictures, problems}); err != nil {
+			return err
+		}
+		if c.Watch == 0 || n == c.Count || len(g.by) == 0 && !all(c.Segments) || !pause(e, time.Duration(c.Watch)) {
 			break
 		}
 	}
+	failed = failed || g.lost()
 	if failed {
 		return errNoAccess
 	}

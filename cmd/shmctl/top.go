@@ -44,8 +44,9 @@ func (c *topCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	t := &top{env: e, watch: inspect.NewWatch(s), interval: c.Interval, count: c.Count, view: view{sort: c.Sort}}
+	f := follow(s)
+	defer f.close()
+	t := &top{env: e, follower: f, interval: c.Interval, count: c.Count, view: view{sort: c.Sort}}
 	if out, ok := e.stdout.w.(*os.File); ok {
 		t.screen = newScreen(os.Stdin, out)
 	}
@@ -57,7 +58,7 @@ func (c *topCmd) Run(e *env) error {
 
 type top struct {
 	env      *env
-	watch    *inspect.Watch
+	follower *follower
 	screen   *screen
 	view     view
 	interval time.Duration
@@ -69,7 +70,7 @@ type top struct {
 // lines is top without a screen.
 func (t *top) lines() error {
 	for n := 1; ; n++ {
-		p, err := t.watch.Next()
+		p, err := t.follower.look()
 		if err != nil {
 			return err
 		}
@@ -98,7 +99,7 @@ func (t *top) run() error {
 		select {
 		case <-timer.C:
 			if !t.paused {
-				p, err := t.watch.Next()
+				p, err := t.follower.look()
 				if err != nil {
 					return err
 				}

@@ -205,5 +205,16 @@ func (s *Segment) Path() string {
 	return s.link
 }
 
+// Lost reports whether the name by which it was opened leads to this file no more.
+func (s *Segment) Lost() bool {
+	path, _ := Locate(s.Name)
+	var st unix.Stat_t
+	look := unix.Lstat
+	if isDescriptor(path) {
+		look = unix.Stat
+	}
+	return look(path, &st) != nil || (FileID{uint64(st.Dev), st.Ino}) != s.ID
+}
+
 // Close ends the look.
 func (s *Segment) Close() error { return errors.Join(s.Ring.Close(), s.file.Close()) }
