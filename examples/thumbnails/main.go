@@ -30,10 +30,11 @@ func main() {
 		check(sender.Main(work))
 		return
 	}
-	out := flag.String("o", ".", "directory for the thumbnails")
+	out := flag.String("o", ".", "directory for the thumbnails, made if it is not there")
 	workers := flag.Int("workers", 2, "processes")
 	limit := flag.Duration("limit", 5*time.Second, "time for one picture")
 	flag.Parse()
+	check(os.MkdirAll(*out, 0o777))
 
 	rt, err := router.New(router.WithLogger(slog.Default())) // also of panics
 	check(err)

@@ -19,7 +19,8 @@ import (
 
 // Jobs that crash, hang, or are no pictures fail, each with its reason, and every other one is done, to the pixel.
 func TestCrashesCostTheirJobs(t *testing.T) {
-	dir, out := t.TempDir(), t.TempDir()
+	dir := t.TempDir()
+	out := filepath.Join(t.TempDir(), "made", "by the program")
 	program := filepath.Join(dir, "thumbnails")
 	b, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
 	require.NoError(t, err, "%s", b)
