@@ -79,7 +79,7 @@ func recoveryTimes(r *stress.Recovery, all []stress.Bin) figure {
 		Key: []key{{"bar", quantiles(r.Skip)}}, SVG: template.HTML(c.SVG()),
 	}
 	if r.Over > 0 {
-		f.Note += fmt.Sprintf("; %d times something took longer than promised, %d times although there was a processor", r.Over, r.Unexcused)
+		f.Note += fmt.Sprintf("; longer than promised: %d times for want of a processor, %d times otherwise", r.Over-r.Unexcused, r.Unexcused)
 	}
 	return f
 }

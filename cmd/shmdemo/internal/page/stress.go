@@ -26,13 +26,6 @@ func Stress(w io.Writer, res *stress.Result, asked Asked) error {
 }
 
 func tiles(res *stress.Result) []tile {
-	recovery := tile{"recovery", "recovery, longest", "none", "no dead worker's claim was in the way"}
-	if r := res.Recovery; r.Skip.Count > 0 {
-		recovery.Value, recovery.Note = span(r.Skip.Max), fmt.Sprintf("p50 %s; promised: 10 ms", span(r.Skip.P50))
-		if r.Skip.Max > int64(stress.RecoveryBound) {
-			recovery.Note = fmt.Sprintf("p50 %s; more than the 10 ms promised %d times although there was a processor", span(r.Skip.P50), r.Unexcused)
-		}
-	}
 	return []tile{
 		{"delivered", "delivered", stress.Count(res.Delivered), fmt.Sprintf("messages; %s were acknowledged", stress.Count(res.Acknowledged))},
 		{"wrong", "wrong messages", stress.Count(res.Lost + res.Torn + res.Duplicated + res.Reordered),
@@ -40,10 +33,28 @@ func tiles(res *stress.Result) []tile {
 		{"rate", "messages a second", stress.Count(uint64(res.MessagesPerSecond)), stress.Bytes(res.BytesPerSecond) + "/s"},
 		{"latency", "latency, median", span(res.Latency.P50), fmt.Sprintf("p99 %s, longest %s", span(res.Latency.P99), span(res.Latency.Max))},
 		{"kills", "workers killed", stress.Count(uint64(res.Killed)), fmt.Sprintf("%s of them inside a claim", stress.Count(uint64(res.KilledInClaim)))},
-		recovery,
+		recoveryTile(&res.Recovery),
 		{"stops", "workers stopped", stress.Count(uint64(res.Stopped)), fmt.Sprintf("%d held up everybody for 100 ms or more", res.Stalls.InStops)},
 		{"elapsed", "elapsed", span(res.Elapsed), fmt.Sprintf("%d workers on %d processors", res.Workers, res.CPUs)},
 	}
+}
+
+// recoveryTile is about what is promised: 10 ms where the main process has a processor. What took longer for want of
+// one is its note.
+func recoveryTile(r *stress.Recovery) tile {
+	t := tile{"recovery", "recovery, longest", "none", "no dead worker's claim was in the way"}
+	if r.Skip.Count == 0 {
+		return t
+	}
+	t.Value, t.Note = span(r.Skip.Max), fmt.Sprintf("p50 %s; promised: 10 ms", span(r.Skip.P50))
+	switch {
+	case r.Unexcused > 0:
+		t.Note += fmt.Sprintf("; late %d times with a processor at hand", r.Unexcused)
+	case r.Skip.Max > int64(stress.RecoveryBound):
+		t.Name, t.Value = "recovery, given a processor", "≤ 10 ms"
+		t.Note = fmt.Sprintf("as promised; p50 %s; longest, waiting for a processor, %s", span(r.Skip.P50), span(r.Skip.Max))
+	}
+	return t
 }
 
 // span writes a time in nanoseconds with three digits, as the axes do.
