@@ -2,8 +2,8 @@
 //
 //	cd tools/site && go run . -out DIR
 //
-// The pages are README.md, CHANGELOG.md, CONTRIBUTING.md, SECURITY.md and all of docs/, in the order of
-// docs/README.md. They need no script and load nothing from elsewhere; links to sources lead to the repository.
+// The pages are README.md, CHANGELOG.md, CONTRIBUTING.md, SECURITY.md, examples/README.md and all of docs/, in the
+// order of docs/README.md. They need no script and load nothing from elsewhere; links to sources lead to the repository.
 package main
 
 import (

@@ -38,7 +38,7 @@ func TestSite(t *testing.T) {
 		return err
 	}))
 	sources := 0
-	for _, top := range []string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"} {
+	for _, top := range []string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md"} {
 		sources++
 		assert.FileExists(t, filepath.Join("../..", top))
 	}
@@ -49,6 +49,7 @@ func TestSite(t *testing.T) {
 		return err
 	}))
 	require.GreaterOrEqual(t, len(pages), sources)
+	require.Contains(t, pages, "examples/index.html")
 
 	reached := map[string]bool{"index.html": true}
 	pictures, highlighted := 0, false
@@ -119,6 +120,28 @@ func TestOrder(t *testing.T) {
 		}
 	}
 	require.Greater(t, seen, 5)
+}
+
+// What a table has of figures stays together; text may be broken between its words.
+func TestFigures(t *testing.T) {
+	s := &site{pages: map[string]*page{}, pictures: map[string]bool{}}
+	for cell, want := range map[string]string{
+		"**1.18** (0.90–1.35)":   `<td class="figure"><strong>1.18</strong> (0.90–1.35)</td>`,
+		"≥ 0.9":                  `<td class="figure">≥ 0.9</td>`,
+		"16.2 ns":                `<td class="figure">16.2 ns</td>`,
+		"rate":                   `<td class="figure">rate</td>`,
+		"10 M messages a second": "<td>10 M messages a second</td>",
+		"missed by 27 %":         "<td>missed by 27\u00a0%</td>",
+		"17 × a pause of 5 µs when the ring is full, `5 µs`": "<td>17\u00a0× a pause of 5\u00a0µs when the ring is full, <code>5 µs</code></td>",
+		"64 B, and then text that would make it wide":        "<td>64\u00a0B, and then text that would make it wide</td>",
+		"a \\| b & c < 10 ms":                                "<td>a | b &amp; c &lt; 10\u00a0ms</td>",
+	} {
+		s.parse("page.md", []byte("text of 10 ms\n\n| a |\n|---|\n| "+cell+" |\n"))
+		out, err := s.render(s.pages["page.md"])
+		require.NoError(t, err)
+		assert.Contains(t, string(out), want)
+		assert.Contains(t, string(out), "<p>text of 10 ms</p>")
+	}
 }
 
 func attr(n *html.Node, key string) string {

@@ -62,7 +62,7 @@ func (p *page) Root() string { return strings.Repeat("../", strings.Count(p.targ
 func read(repository string) (*site, error) {
 	s := &site{repository: repository, pages: map[string]*page{}, pictures: map[string]bool{}}
 	folders := map[string][]string{}
-	for _, pattern := range []string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "docs/*/*.md"} {
+	for _, pattern := range []string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md", "docs/*.md", "docs/*/*.md"} {
 		names, _ := fs.Glob(os.DirFS(repository), pattern) // the patterns are well-formed
 		for _, name := range names {
 			source, err := os.ReadFile(filepath.Join(repository, name))
@@ -108,6 +108,7 @@ func (s *site) parse(name string, source []byte) {
 			p.Sections = append(p.Sections, section{title, string(id.([]byte))})
 		}
 	}
+	markFigures(p)
 	s.pages[name] = p
 }
 
@@ -132,7 +133,7 @@ func (s *site) arrange() {
 	for _, m := range contents.FindAllStringSubmatch(string(s.pages["docs/README.md"].text), -1) {
 		if m[1] != "" {
 			group = m[1]
-		} else if p := s.find(path.Join("docs", m[2])); p != nil && strings.HasPrefix(p.source, "docs/") {
+		} else if p := s.find(path.Join("docs", m[2])); p != nil && path.Dir(p.source) != "." {
 			add(p, group, len(s.order))
 		}
 	}
