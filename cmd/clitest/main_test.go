@@ -192,6 +192,7 @@ func schemaOf(ts *testscript.TestScript, name string) *jsonschema.Schema {
 	ts.Check(err)
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(out))
 	ts.Check(err)
+	closeSchema(doc)
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
 	ts.Check(c.AddResource(name+".json", doc))
@@ -199,6 +200,24 @@ func schemaOf(ts *testscript.TestScript, name string) *jsonschema.Schema {
 	ts.Check(err)
 	compiled.Store(name, s)
 	return s
+}
+
+// closeSchema allows no properties but those that the schema names: programs that read the output have to expect further
+// ones, and this test that each is documented.
+func closeSchema(doc any) {
+	switch doc := doc.(type) {
+	case map[string]any:
+		if _, ok := doc["properties"].(map[string]any); ok {
+			doc["additionalProperties"] = false
+		}
+		for _, inner := range doc {
+			closeSchema(inner)
+		}
+	case []any:
+		for _, inner := range doc {
+			closeSchema(inner)
+		}
+	}
 }
 
 // cmdStart starts a role on a file, waits until it is ready, and sets $PID, and with "memfd" $FD: start ROLE [FILE].

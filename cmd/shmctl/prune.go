@@ -53,8 +53,12 @@ func (c *pruneCmd) Run(e *env) error {
 		}
 	}
 	out := pruned{SchemaVersion: schemaVersion, DryRun: c.DryRun, Files: []inspect.Verdict{}, Errors: []problem{}}
+	o := inspect.PruneOptions{DryRun: c.DryRun, Resumable: c.Resumable, MinAge: c.MinAge}
+	if len(paths) > 1 {
+		o.Census, _ = inspect.TakeCensus() // what cannot be seen is a reason to keep a file, told with each
+	}
 	for _, path := range paths {
-		v, err := inspect.Prune(path, inspect.PruneOptions{DryRun: c.DryRun, Resumable: c.Resumable, MinAge: c.MinAge})
+		v, err := inspect.Prune(path, o)
 		switch {
 		case err == nil:
 		case all(c.Paths) && gone(err):

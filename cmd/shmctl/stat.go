@@ -168,7 +168,7 @@ func writeSlots(w io.Writer, p *inspect.Snapshot, free bool) {
 		if !s.Alive && !free && s.OpenClaims == 0 {
 			continue
 		}
-		row := []any{s.Slot, orDash(s.PID), shorten(printable(processText(s.Process)), 15), yes(s.Alive), age(s.Age),
+		row := []any{s.Slot, orDash(s.PID), shorten(printable(processText(s.Process)), 15), aliveText(s), age(s.Age),
 			count(float64(s.Records)), size(int64(s.Bytes)), s.Swept, s.Dropped, s.OpenClaims}
 		if p.Rates != nil {
 			row = append(row, count(rates[s.Slot].Records))
@@ -196,6 +196,8 @@ func moved(p *inspect.Snapshot) string {
 
 func consumerText(c inspect.Consumer) string {
 	switch {
+	case c.Alive && c.Stopped:
+		return processWithPID(c.Process) + ", alive, STOPPED by a signal or debugger"
 	case c.Alive && c.Sleeping:
 		return processWithPID(c.Process) + ", alive, sleeps"
 	case c.Alive:
@@ -266,8 +268,11 @@ func waitText(r *inspect.Rates) string {
 	return "about " + age(r.Wait)
 }
 
-func yes(b bool) string {
-	if b {
+func aliveText(s inspect.Slot) string {
+	switch {
+	case s.Alive && s.Stopped:
+		return "stopped"
+	case s.Alive:
 		return "yes"
 	}
 	return "no"

@@ -82,7 +82,7 @@ func (v *view) ring(p *inspect.Snapshot, columns int) []line {
 	}
 	c := p.Consumer
 	consumer := at("consumer", "%s, number %d; slept %d times", consumerText(c), c.Life, c.Sleeps)
-	if !c.Alive {
+	if !c.Alive || c.Stopped {
 		consumer.ink = bad
 	}
 	skipped := at("skipped", "%d of the dead, %d aborted, %d pads; %d resyncs", c.SkippedDead, c.SkippedAborted, c.Pads, c.Resyncs)
@@ -121,6 +121,9 @@ func (v *view) table(p *inspect.Snapshot) (header string, body []line) {
 		}
 		if r.ClaimFor >= 0.1 {
 			alive = bad
+		}
+		if r.Alive && r.Stopped {
+			name, alive = "(stopped)", bad
 		}
 		body = append(body, line{fmt.Sprintf("%4d %7s %-9s %7s %7s %10s %7s %7s %8s %4d", r.Slot.Slot, orDash(r.PID), shorten(printable(name), 9),
 			age(r.Age), count(r.rate.Records), perSecond(r.rate.Bytes), claim, slotWait(r.rate), size(r.Backlog), r.OpenClaims), alive})

@@ -146,7 +146,20 @@ func processName(pid int) string {
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSuffix(string(b), "\n")
+	name := strings.TrimSuffix(string(b), "\n")
+	if name == "exe" { // started by /proc/self/exe, as programs do that are their own worker
+		if link, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil {
+			name = filepath.Base(strings.TrimSuffix(link, " (deleted)"))
+		}
+	}
+	return name
+}
+
+// isStopped tells whether the process does not run, and will not until somebody lets it.
+func isStopped(pid int) bool {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	state := b[bytes.LastIndexByte(b, ')')+1:] // the name in front may hold anything
+	return len(state) > 1 && (state[1] == 'T' || state[1] == 't')
 }
 
 // Found is a segment that Find came upon.

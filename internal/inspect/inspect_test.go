@@ -446,3 +446,24 @@ func TestWaitOfASender(t *testing.T) {
 	require.Zero(t, rates.Slots[0].Wait, "it has nothing there")
 	require.Positive(t, rates.Slots[1].Wait)
 }
+
+// Who is stopped is alive, and holds everybody up: it is shown.
+func TestStoppedProcesses(t *testing.T) {
+	path := newRing(t)
+	producer, consumer := start(t, "producer", path), start(t, "consumer", path)
+	s := mustOpen(t, path)
+	for _, stopped := range []bool{true, false} {
+		for _, p := range []*peer{producer, consumer} {
+			sig := unix.SIGCONT
+			if stopped {
+				sig = unix.SIGSTOP
+			}
+			require.NoError(t, p.cmd.Process.Signal(sig))
+		}
+		require.Eventually(t, func() bool {
+			p := mustSnapshot(t, s)
+			require.True(t, p.Consumer.Alive && p.Slots[0].Alive)
+			return p.Consumer.Stopped == stopped && p.Slots[0].Stopped == stopped
+		}, patience, time.Millisecond)
+	}
+}

@@ -21,6 +21,7 @@ type PruneOptions struct {
 	DryRun    bool          // look only
 	Resumable bool          // also segments on which another router, or another consumer, may go on
 	MinAge    time.Duration // not what was made more recently: its makers may be on their way
+	Census    *Census       // for the first look, where many are pruned; nil: one is taken
 }
 
 // Verdict is what Prune made of a file.
@@ -102,9 +103,22 @@ func prune(path string, o PruneOptions, v *Verdict) error {
 		return err
 	}
 	if v.Reason = why; o.DryRun {
-		return nil
+		return removable(path)
 	}
 	return s.remove(path)
+}
+
+// removable asks for what remove needs.
+func removable(path string) error {
+	for _, need := range []struct {
+		path string
+		mode uint32
+	}{{path, unix.R_OK | unix.W_OK}, {filepath.Dir(path), unix.W_OK | unix.X_OK}} {
+		if err := unix.Faccessat(unix.AT_FDCWD, need.path, need.mode, unix.AT_EACCESS); err != nil {
+			return fmt.Errorf("%s: %w", need.path, err)
+		}
+	}
+	return nil
 }
 
 // dead says why nobody needs the segment, or returns a keep.
@@ -122,7 +136,7 @@ func (s *Segment) dead(o PruneOptions) (why string, err error) {
 	if p := process(st.PID, st.ConsumerStart, st.ConsumerPIDNamespace); p.Here {
 		return "", keepf("its last consumer, process %d (%s), runs", p.PID, p.Name)
 	}
-	if err := s.unopened(); err != nil {
+	if err := s.unopened(o.Census); err != nil {
 		return "", err
 	}
 	resumable := "no router used it, and another consumer may go on"
@@ -168,10 +182,12 @@ func (s *Segment) unlocked() error {
 func pidText(pid int) string { return fmt.Sprintf("process %d", pid) }
 
 // unopened asks who has the file. This process's own look is not counted.
-func (s *Segment) unopened() error {
-	census, err := TakeCensus()
-	if err != nil {
-		return keepf("who has it open cannot be seen: %v", err)
+func (s *Segment) unopened(census *Census) error {
+	if census == nil {
+		var err error
+		if census, err = TakeCensus(); err != nil {
+			return keepf("who has it open cannot be seen: %v", err)
+		}
 	}
 	for _, h := range census.Holders(s.ID) {
 		if h.PID != os.Getpid() {
@@ -203,7 +219,7 @@ func (s *Segment) remove(path string) error {
 	afterHiding()
 	err = s.stillThis(hidden)
 	if err == nil {
-		err = s.unopened()
+		err = s.unopened(nil) // as it is now
 	}
 	if err == nil {
 		return os.NewSyscallError("unlink", unix.Unlink(hidden))

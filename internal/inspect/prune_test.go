@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -159,4 +160,25 @@ func TestPruneLosesARace(t *testing.T) {
 	start(t, "producer", path)
 	require.ErrorAs(t, s.remove(path), new(keep))
 	require.FileExists(t, path)
+}
+
+// A dry run says what a run would, also where it may not.
+func TestDryRunAsksForAccess(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root may do everything")
+	}
+	path := newRing(t)
+	require.NoError(t, os.Chmod(path, 0o400))
+	for _, dry := range []bool{true, false} {
+		_, err := Prune(path, PruneOptions{Resumable: true, DryRun: dry})
+		require.ErrorIs(t, err, fs.ErrPermission)
+	}
+	require.NoError(t, os.Chmod(path, 0o600))
+	dir := filepath.Dir(path)
+	require.NoError(t, os.Chmod(dir, 0o500))
+	defer os.Chmod(dir, 0o700)
+	for _, dry := range []bool{true, false} {
+		_, err := Prune(path, PruneOptions{Resumable: true, DryRun: dry})
+		require.ErrorIs(t, err, fs.ErrPermission)
+	}
 }

@@ -76,6 +76,7 @@ type Process struct {
 	Namespace uint64 `json:"namespace"` // inode number of the pid namespace
 	Here      bool   `json:"here"`      // it is this one, and the process of that number is the one meant
 	Name      string `json:"name"`      // "" unless Here
+	Stopped   bool   `json:"stopped"`   // by a signal, or a debugger; false unless Here
 }
 
 // Consumer is the consumer's seat. Counters are of all consumers since the segment was made.
@@ -354,7 +355,7 @@ func process(pid int, start, namespace uint64) Process {
 	}
 	now, err := shm.ProcessStart(pid)
 	if p.Here = err == nil && (start == 0 || now == start); p.Here {
-		p.Name = processName(pid)
+		p.Name, p.Stopped = processName(pid), isStopped(pid)
 	}
 	return p
 }
