@@ -24,7 +24,7 @@ func overTime(res *stress.Result, line *stress.Timeline) section {
 		Title: "Over time", Time: true,
 		Intro: fmt.Sprintf("Each point is the mean, or the quantile, of about %s.", span(o.interval())),
 		Legend: []key{
-			{"rug", "a worker is killed"}, {"shade", "a worker is stopped"}, {"end", "the sending ends; then the wakes are tested, one worker at a time"},
+			{"rug", "a worker is killed"}, {"shade", "a worker is stopped"}, {"end", "the sending ends; then wakes are tested, by single messages, and by one worker that fills the ring"},
 		},
 		Figures: []figure{o.rate(), o.fill(), o.latency()},
 		Tables:  []table{intervalsOf(line)},

@@ -36,7 +36,7 @@ func seatsOf(res *stress.Result, line *stress.Timeline) section {
 	for k := range line.Intervals {
 		i := &line.Intervals[k]
 		for _, n := range i.BySeat {
-			if i.From < line.Sending { // the press at the end, of one that has the ring for itself, is higher
+			if i.From < line.Sending {
 				top = max(top, perSecond(n, i))
 			}
 		}
@@ -94,6 +94,9 @@ func rateOf(c *picture.Chart, line *stress.Timeline, seat int, top, bottom float
 	var low, high []picture.Point
 	for k := range line.Intervals {
 		i := &line.Intervals[k]
+		if i.From >= line.Sending { // in the press at the end one has the ring for itself
+			break
+		}
 		at := float64(i.From+i.To) / 2
 		low = append(low, picture.Point{X: at, Y: bottom})
 		high = append(high, picture.Point{X: at, Y: bottom + rowRate*min(1, perSecond(i.BySeat[seat], i)/max(top, 1))})

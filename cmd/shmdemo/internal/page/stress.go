@@ -30,7 +30,7 @@ func tiles(res *stress.Result) []tile {
 		{"delivered", "delivered", stress.Count(res.Delivered), fmt.Sprintf("messages; %s were acknowledged", stress.Count(res.Acknowledged))},
 		{"wrong", "wrong messages", stress.Count(res.Lost + res.Torn + res.Duplicated + res.Reordered),
 			fmt.Sprintf("lost %d, torn %d, duplicated %d, reordered %d", res.Lost, res.Torn, res.Duplicated, res.Reordered)},
-		{"rate", "messages a second", stress.Count(uint64(res.MessagesPerSecond)), stress.Bytes(res.BytesPerSecond) + "/s"},
+		{"rate", "messages a second", stress.Count(uint64(res.MessagesPerSecond)), stress.Bytes(res.BytesPerSecond) + "/s, while workers were told to send"},
 		{"latency", "latency, median", span(res.Latency.P50), fmt.Sprintf("p99 %s, longest %s", span(res.Latency.P99), span(res.Latency.Max))},
 		{"kills", "workers killed", stress.Count(uint64(res.Killed)), fmt.Sprintf("%s of them inside a claim", stress.Count(uint64(res.KilledInClaim)))},
 		recoveryTile(&res.Recovery),

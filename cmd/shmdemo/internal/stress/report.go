@@ -85,7 +85,7 @@ func (r *Run) result() *Result {
 	}
 	sending := r.sending.Load()
 	if sending == nil { // it hangs before that
-		sending = r.throughput()
+		sending = r.throughput(shm.Now())
 	}
 	line := r.record.finish()
 	a := r.book.account(r.fleet.present())

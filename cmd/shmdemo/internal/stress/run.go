@@ -84,7 +84,7 @@ func (r *Run) Do(ctx context.Context) *Result {
 	go func() {
 		r.stress(ctx)
 		r.quiet()
-		r.sending.Store(r.throughput())
+		r.sending.Store(r.throughput(r.book.last.Load()))
 		if !r.cfg.Soak { // other runs are under way: wakes are not at once
 			r.testWakes()
 		}
@@ -188,10 +188,10 @@ type throughput struct {
 	took            time.Duration
 }
 
-// throughput counts until now.
-func (r *Run) throughput() *throughput {
+// throughput counts until end, nanoseconds on the clock of shm.Now: the last arrival, where all was sent.
+func (r *Run) throughput(end int64) *throughput {
 	a := r.book.account(nil)
-	return &throughput{a.delivered, a.bytes, time.Duration(r.book.last.Load() - r.began)}
+	return &throughput{a.delivered, a.bytes, time.Duration(end - r.began)}
 }
 
 // stop ends the router, if it is the run's own, and looks whether it has counted anything
