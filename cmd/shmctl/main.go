@@ -9,12 +9,14 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
 	"github.com/shmrouter/shmrouter/internal/inspect"
+	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
 )
@@ -32,6 +34,8 @@ const schemaVersion = 1
 
 type cli struct {
 	Dir []string `placeholder:"DIR" type:"path" help:"Look for segment files there, too; may be repeated (${dir})."`
+
+	Version kong.VersionFlag `help:"Print the versions of this program and of the layouts that it knows."`
 
 	List   listCmd   `cmd:"" help:"List the segments on this machine and who holds them."`
 	Stat   statCmd   `cmd:"" help:"Show geometry, fill, positions, slots, consumer and claims."`
@@ -78,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Writers(out, stderr),
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"dir": shm.DefaultDir()},
+		kong.Vars{"dir": shm.DefaultDir(), "version": versions()},
 	)
 	parsed, err := parser.Parse(args)
 	switch {
@@ -105,6 +109,14 @@ func (c *output) Write(b []byte) (int, error) {
 		c.err = err
 	}
 	return n, err
+}
+
+func versions() string {
+	own := "unknown version"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		own = info.Main.Version
+	}
+	return fmt.Sprintf("shmctl %s; ring layout %d, router's directory %d", own, ring.Version, wire.Version)
 }
 
 func status(err error, stderr io.Writer) int {
