@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -196,4 +197,36 @@ func TestRouterStopsWorkers(t *testing.T) {
 			require.Empty(t, children(t))
 		})
 	}
+}
+
+// A Stop that has no time to lose ends also the life that is just being started.
+func TestStopWhileStarting(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	c := task(t, "deaf")
+	c.Grace = time.Hour
+	c.Restart = Restart{When: RestartAlways, Delay: time.Millisecond}
+	c.Receive = func(int, []*Receiver) {}
+	var w *Worker
+	started := make(chan struct{})
+	stopped := make(chan error, 1)
+	lives := 0
+	c.Prepare = func(*exec.Cmd) error {
+		if lives++; lives == 2 {
+			<-started
+			go func() { stopped <- stopNow(w) }()
+			for !w.isStopping() {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		return nil
+	}
+	w, err := c.Start(r)
+	require.NoError(t, err)
+	close(started)
+	must(t, w.Kill())
+	require.Error(t, <-stopped)
+	require.Error(t, w.Wait())
+	require.Equal(t, 2, lives)
+	require.True(t, w.LastExit().Sys().(syscall.WaitStatus).Signaled())
 }

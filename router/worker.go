@@ -30,6 +30,8 @@ type Worker struct {
 
 	stopOnce sync.Once
 	stop     chan struct{} // closed: no further life, and this one is to end
+	nowOnce  sync.Once
+	now      chan struct{} // closed behind stop: at once, also one that is being started
 	done     chan struct{}
 	err      error // before done is closed, the supervisor's
 
@@ -40,7 +42,7 @@ type Worker struct {
 }
 
 func newWorker(n *run, name string, log *slog.Logger, grace time.Duration, first *process) *Worker {
-	return &Worker{run: n, name: name, log: log, grace: grace, life: first, stop: make(chan struct{}), done: make(chan struct{})}
+	return &Worker{run: n, name: name, log: log, grace: grace, life: first, stop: make(chan struct{}), now: make(chan struct{}), done: make(chan struct{})}
 }
 
 // Name returns what the log calls the worker.
@@ -100,7 +102,7 @@ func (w *Worker) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	w.Kill()
+	w.nowOnce.Do(func() { close(w.now) })
 	select {
 	case <-w.done:
 	case <-time.After(killPatience):
@@ -121,7 +123,7 @@ var politely = func(grace time.Duration) time.Duration { return grace / 2 }
 
 // accompany returns when a life has ended, having ended it if the worker is to stop.
 func (w *Worker) accompany(l *process) {
-	stop := w.stop
+	stop, now := w.stop, w.now
 	var terminate, kill <-chan time.Time
 	for {
 		select {
@@ -134,6 +136,9 @@ func (w *Worker) accompany(l *process) {
 			stop = nil
 			l.cancel()
 			terminate = time.After(politely(w.grace))
+		case <-now:
+			now = nil
+			l.cmd.Process.Kill()
 		case <-terminate:
 			kill = time.After(w.grace - politely(w.grace))
 			l.cmd.Process.Signal(unix.SIGTERM)

@@ -116,12 +116,18 @@ func TestWakesWhenFull(t *testing.T) {
 	got := sleeper(t, r, 1)
 	b := make([]byte, 16)
 	ringtest.Fill(b, 9, 1)
-	copy(r.Segment().Bytes()[45056+1024*16:], b)
-	const commit, void = 2, 1<<25 - 1
+	const data, commit, skip, void = 45056 + 1024*16, 2, 3, 1<<25 - 1
 	table := r.Segment()
-	table.Word64(45056 + 8).Store(16 | 9<<25)
-	table.Word64(45056 + 16 + 8).Store(void)
-	table.Word64(45056).Store(commit | 1<<2 | 254<<37 | 1024<<45) // of a whole lap
+	for pos := int64(1024 - 128); pos >= 0; pos -= 128 { // the longest records; the first is written last
+		state := uint64(skip)
+		if pos == 1024-128 {
+			state = commit
+			copy(table.Bytes()[data+pos*64:], b)
+			table.Word64(45056 + pos*16 + 8).Store(16 | 9<<25)
+			table.Word64(45056 + pos*16 + 16 + 8).Store(void)
+		}
+		table.Word64(45056 + pos*16).Store(state | 1<<2 | 254<<37 | 128<<45)
+	}
 	require.Equal(t, "success", p.ask("send 100 20000"))
 	requireNumbers(t, <-got, 9, 1, 1)
 }
