@@ -92,7 +92,7 @@ func prune(path string, o PruneOptions, v *Verdict) error {
 	}
 	s, err := Open(path)
 	if err != nil {
-		return err
+		return errors.Unwrap(err) // Prune adds the path
 	}
 	defer s.Close()
 	if s.ID != (FileID{uint64(st.Dev), st.Ino}) {
@@ -179,7 +179,12 @@ func (s *Segment) unlocked() error {
 	return err
 }
 
-func pidText(pid int) string { return fmt.Sprintf("process %d", pid) }
+func pidText(pid int) string {
+	if pid == 0 {
+		return "one that has not noted its number"
+	}
+	return fmt.Sprintf("process %d", pid)
+}
 
 // unopened asks who has the file. This process's own look is not counted.
 func (s *Segment) unopened(census *Census) error {

@@ -34,6 +34,18 @@ func requireRemoved(t *testing.T, path string, o PruneOptions) {
 	require.Empty(t, left)
 }
 
+func TestPruneNamesTheFileOnce(t *testing.T) {
+	path := newPath(t)
+	require.NoError(t, os.WriteFile(path, make([]byte, 8192), 0o600))
+	_, err := Prune(path, PruneOptions{})
+	require.ErrorIs(t, err, ring.ErrUnfinished)
+	require.EqualError(t, err, path+": "+ring.ErrUnfinished.Error())
+	link := path + "-link"
+	require.NoError(t, os.Symlink(path, link))
+	_, err = Open(link)
+	require.ErrorContains(t, err, "links are not followed")
+}
+
 func TestPruneADeadRouter(t *testing.T) {
 	path := newPath(t)
 	r := start(t, "router", path)

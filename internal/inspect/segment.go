@@ -103,6 +103,9 @@ func openRegular(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if st.Mode().Type() == fs.ModeSymlink {
+		return nil, fmt.Errorf("%w: a link, and links are not followed", shm.ErrNotRegular)
+	}
 	if !st.Mode().IsRegular() {
 		return nil, shm.ErrNotRegular
 	}
