@@ -3,11 +3,13 @@ package inspect
 import (
 	"bufio"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -134,6 +136,38 @@ func TestCheckFindsALostDirectory(t *testing.T) {
 		require.NotEmpty(t, found, "bit %d", bit)
 		require.Equal(t, Damage, found[0].Severity)
 		flip(t, path, off, bit)
+	}
+}
+
+// Whatever processes are killed at, from their first instruction on, what they leave behind is no damage: neither
+// while one still runs, nor when all are dead, nor when others have gone on there and were killed in turn.
+func TestNoDeathIsDamage(t *testing.T) {
+	undamaged := func(path, when string) {
+		found, err := mustOpen(t, path).Check()
+		require.NoError(t, err)
+		for _, f := range found {
+			require.Equal(t, Remnant, f.Severity, "%s: %v", when, f)
+		}
+	}
+	const segments, generations = 5, 4
+	for range segments {
+		path := newRing(t)
+		for range generations {
+			peers := []*peer{prepare(t, "consumer", path), prepare(t, "flood", path), prepare(t, "flood", path)}
+			before := mustSnapshot(t, mustOpen(t, path)).Positions.Head
+			for _, p := range peers[:2] {
+				p.begin()
+			}
+			require.NoError(t, peers[2].cmd.Start()) // may die before it is there
+			s := mustOpen(t, path)
+			far := before + rand.Uint64N(3*ring.MinCapacity/ring.Granule)
+			require.Eventually(t, func() bool { return s.Ring.Head() >= far }, patience, 100*time.Microsecond)
+			for _, i := range rand.Perm(len(peers)) {
+				peers[i].kill()
+				undamaged(path, "others live on")
+			}
+			undamaged(path, "all are dead")
+		}
 	}
 }
 
