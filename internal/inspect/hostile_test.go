@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -167,6 +168,21 @@ func TestNoDeathIsDamage(t *testing.T) {
 				undamaged(path, "others live on")
 			}
 			undamaged(path, "all are dead")
+
+			at := mustSnapshot(t, s).Positions
+			if at.Head == at.Frontier {
+				continue // the consumer was the last to die
+			}
+			// The ring is nearly full now, where head is not judged: one more consumer dies as it makes room.
+			from := at.Head
+			c := prepare(t, "consumer", path)
+			require.NoError(t, c.cmd.Start())
+			for end := time.Now().Add(patience); s.Ring.Head() == from && time.Now().Before(end); {
+				runtime.Gosched()
+			}
+			c.kill()
+			require.NotEqual(t, from, s.Ring.Head())
+			undamaged(path, "a consumer has died in what the dead have left")
 		}
 	}
 }
