@@ -36,8 +36,9 @@ is damage, too. Exit status 0: none; 1: damage; 2: wrong command line; 3: could 
 // Run checks.
 func (c *checkCmd) Run(e *env) error {
 	out := checks{SchemaVersion: schemaVersion, Segments: []checked{}}
-	damaged, failed := false, false
-	for _, name := range e.names(c.Segments) {
+	damaged, names := false, e.names(c.Segments)
+	failed := e.unseen >= inspect.File
+	for _, name := range names {
 		one, err := check(name)
 		if isUsage(err) {
 			return err

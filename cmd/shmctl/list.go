@@ -49,18 +49,28 @@ holds anything); or foreign (another version or byte order), damaged, unfinished
 // Run lists.
 func (c *listCmd) Run(e *env) error {
 	out := listing{SchemaVersion: schemaVersion, Segments: []listed{}, Notes: []string{}}
-	found, notes := c.find(e)
-	out.Notes = append(out.Notes, notes...)
-	for _, f := range found {
-		if l, err := look(f); !all(c.Segments) || !gone(err) {
-			out.Segments = append(out.Segments, l)
+	unreadable := false
+	for _, f := range c.find(e) {
+		l, err := look(f)
+		if all(c.Segments) && gone(err) {
+			continue
 		}
+		unreadable = unreadable || l.State == "unreadable"
+		out.Segments = append(out.Segments, l)
 	}
+	out.Notes = append(out.Notes, e.notes...)
+	if err := c.show(e, out); err != nil {
+		return err
+	}
+	if unreadable {
+		return errNoAccess
+	}
+	return nil
+}
+
+func (c *listCmd) show(e *env, out listing) error {
 	if c.JSON {
 		return e.writeJSON(out, true)
-	}
-	for _, n := range notes {
-		e.complain("%s", n)
 	}
 	t := newTable("SEGMENT", "STATE", "CONSUMER", "PROD", "FILL", "SIZE", "HELD BY")
 	rightAlign(t, 3, 6)
@@ -85,13 +95,14 @@ func (c *listCmd) Run(e *env) error {
 }
 
 // find returns what is to be listed; of what was named, it looks up who holds it.
-func (c *listCmd) find(e *env) (found []inspect.Found, notes []string) {
+func (c *listCmd) find(e *env) (found []inspect.Found) {
 	if all(c.Segments) {
-		return inspect.Find(e.dirs)
+		return e.find()
 	}
 	census, err := inspect.TakeCensus()
 	if err != nil {
-		notes = append(notes, err.Error())
+		e.complain("%v", err)
+		e.notes = append(e.notes, err.Error())
 	}
 	for _, name := range c.Segments {
 		f := inspect.Found{Name: name}
@@ -104,7 +115,7 @@ func (c *listCmd) find(e *env) (found []inspect.Found, notes []string) {
 		}
 		found = append(found, f)
 	}
-	return found, notes
+	return found
 }
 
 // look never fails: what went wrong is in the row, too.

@@ -52,7 +52,8 @@ type env struct {
 	stdout *output
 	stderr io.Writer
 	dirs   []string
-	told   map[string]bool // notes of names
+	notes  []string       // of find
+	unseen inspect.Unseen // the worst of them
 }
 
 var (
@@ -89,7 +90,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case exit >= 0: // help was asked for
 		err = nil
 	case err == nil:
-		err = parsed.Run(&env{ctx: ctx, stdout: out, stderr: stderr, dirs: directories(c.Dir), told: map[string]bool{}})
+		e := &env{ctx: ctx, stdout: out, stderr: stderr, dirs: directories(c.Dir)}
+		if err = parsed.Run(e); err == nil && e.unseen == inspect.Directories {
+			err = errNoAccess
+		}
 	}
 	if out.err != nil { // whatever else, it was not told
 		err = out.err
@@ -167,17 +171,23 @@ func (e *env) names(asked []string) (names []string) {
 	if !all(asked) {
 		return asked
 	}
-	found, notes := inspect.Find(e.dirs)
-	for _, n := range notes {
-		if !e.told[n] {
-			e.complain("%s", n)
-			e.told[n] = true
-		}
-	}
-	for _, f := range found {
+	for _, f := range e.find() {
 		names = append(names, f.Name)
 	}
 	return names
+}
+
+// find returns all that there is, and tells once what could not be looked at.
+func (e *env) find() []inspect.Found {
+	found, notes := inspect.Find(e.dirs)
+	for _, n := range notes {
+		e.unseen = max(e.unseen, n.What)
+		if !slices.Contains(e.notes, n.Text) {
+			e.complain("%s", n.Text)
+			e.notes = append(e.notes, n.Text)
+		}
+	}
+	return found
 }
 
 // all tells whether names means whatever there is.

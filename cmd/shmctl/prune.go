@@ -41,12 +41,8 @@ func (c *pruneCmd) Run(e *env) error {
 	}
 	paths := c.Paths
 	if all(c.Paths) {
-		found, notes := inspect.Find(e.dirs)
-		for _, n := range notes {
-			e.complain("%s", n)
-		}
 		paths = nil
-		for _, f := range found {
+		for _, f := range e.find() {
 			if f.Path != "" {
 				paths = append(paths, f.Path)
 			}

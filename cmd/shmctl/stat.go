@@ -130,7 +130,7 @@ func writeStat(w io.Writer, p *inspect.Snapshot, free bool) {
 	line("positions", "head %d, hint %d, frontier %d%s", p.Positions.Head, p.Positions.Hint, p.Positions.Frontier, moved(p))
 	c := p.Consumer
 	line("consumer", "%s, number %d", consumerText(c), c.Life)
-	line("", "%d messages in %d records, %s; slept %d times", c.Messages, c.Records, size(int64(c.Bytes)), c.Sleeps)
+	line("", "%d messages in %d records, %s; slept %d times", c.Messages, c.Records, sizeOf(c.Bytes), c.Sleeps)
 	line("", "skipped: %d of the dead, %d aborted, %d pads; %d resyncs", c.SkippedDead, c.SkippedAborted, c.Pads, c.Resyncs)
 	line("room", "%s", roomText(p.Room))
 	open, oldest := claimsText(p.Claims)
@@ -169,7 +169,7 @@ func writeSlots(w io.Writer, p *inspect.Snapshot, free bool) {
 			continue
 		}
 		row := []any{s.Slot, orDash(s.PID), shorten(printable(processText(s.Process)), 15), aliveText(s), age(s.Age),
-			count(float64(s.Records)), size(int64(s.Bytes)), s.Swept, s.Dropped, s.OpenClaims}
+			count(float64(s.Records)), sizeOf(s.Bytes), s.Swept, s.Dropped, s.OpenClaims}
 		if p.Rates != nil {
 			row = append(row, count(rates[s.Slot].Records))
 		}

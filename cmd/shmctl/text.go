@@ -33,7 +33,12 @@ func rightAlign(t table.Writer, from, to int) {
 }
 
 // size writes bytes in three digits and a unit.
-func size(bytes int64) string { return scaled(float64(bytes), 1024, "B", "KiB", "MiB", "GiB", "TiB") }
+func size(bytes int64) string { return sizeOf(float64(bytes)) }
+
+// sizeOf writes a number of bytes that a segment states, whatever it states.
+func sizeOf[N uint64 | float64](bytes N) string {
+	return scaled(float64(bytes), 1024, "B", "KiB", "MiB", "GiB", "TiB")
+}
 
 // perSecond writes a rate of bytes.
 func perSecond(bytes float64) string {

@@ -170,29 +170,47 @@ type Found struct {
 	Holders []Holder
 }
 
+// Note says what Find could not look at.
+type Note struct {
+	Text string
+	What Unseen
+}
+
+// Unseen is a kind of thing that Find could not look at.
+type Unseen int
+
+const (
+	Processes   Unseen = iota // of other users, or all where there is no /proc
+	File                      // in a directory, which may be a segment
+	Directories               // one of those that were asked for
+)
+
 // Find looks for segments, each of them once: the files in the directories, and what processes have open. Only
-// the first bytes are looked at. notes say what could not be looked at.
-func Find(dirs []string) (all []Found, notes []string) {
+// the first bytes are looked at; of directories only what is in them, not in those below.
+func Find(dirs []string) (all []Found, notes []Note) {
+	note := func(what Unseen, format string, args ...any) {
+		notes = append(notes, Note{fmt.Sprintf(format, args...), what})
+	}
 	census, err := TakeCensus()
 	if err != nil {
-		notes = append(notes, err.Error())
+		note(Processes, "%v", err)
 		census = &Census{}
 	}
 	if census.Hidden > 0 {
-		notes = append(notes, fmt.Sprintf("%d processes of other users were not looked at", census.Hidden))
+		note(Processes, "%d processes of other users were not looked at", census.Hidden)
 	}
 	seen := map[FileID]bool{}
 	for _, dir := range dirs {
 		files, err := os.ReadDir(dir)
 		if err != nil {
-			notes = append(notes, fmt.Sprintf("%s: %v", dir, reason(err)))
+			note(Directories, "%s: %v", dir, reason(err))
 			continue
 		}
 		for _, f := range files {
 			path := filepath.Join(dir, f.Name())
 			id, ok, err := sniff(path)
 			if errors.Is(err, fs.ErrPermission) {
-				notes = append(notes, fmt.Sprintf("%s: %v", path, reason(err)))
+				note(File, "%s: %v", path, reason(err))
 			}
 			if ok && !seen[id] {
 				seen[id] = true
