@@ -115,7 +115,7 @@ func (c *statCmd) show(e *env, out statistics) error {
 		}
 		writeStat(e.stdout, p, c.Slots)
 	}
-	return nil
+	return e.stdout.err // or it would go on with --watch
 }
 
 func writeStat(w io.Writer, p *inspect.Snapshot, free bool) {
