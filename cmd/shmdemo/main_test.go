@@ -302,6 +302,7 @@ func TestNoProgress(t *testing.T) {
 	require.False(t, res.OK)
 	require.Contains(t, res.Violations[0], "no progress")
 	require.Contains(t, res.Violations[0], "while sending")
+	require.LessOrEqual(t, res.MessagesPerSecond, float64(res.Delivered), "the second in which nothing came counts, too")
 }
 
 func TestUsage(t *testing.T) {

@@ -58,12 +58,15 @@ func (c commandLine) asked(seed uint64, began time.Time, interrupted bool, optio
 // reportFile is where a page goes: it appears there at once and whole, or not at all, and what was there before stays until then.
 type reportFile struct{ path string }
 
-// openReport looks whether the file can be written, before the work. The empty name is that of no report.
-func openReport(name string) (*reportFile, error) {
-	if name == "" {
+// openReport looks whether the file can be written, before the work. No name is no report.
+func openReport(name *string) (*reportFile, error) {
+	if name == nil {
 		return nil, nil
 	}
-	r := &reportFile{filepath.Clean(name)}
+	if *name == "" { // a script's variable that is not set
+		return nil, usageError{errors.New("--report: the file's name is empty")}
+	}
+	r := &reportFile{filepath.Clean(*name)}
 	if real, err := filepath.EvalSymlinks(r.path); err == nil {
 		r.path = real // or a link would be replaced, and not what it names
 	}
@@ -108,7 +111,7 @@ func (r *reportFile) beside(fill func(*os.File) error, done func(name string) er
 	name := filepath.Join(filepath.Dir(r.path), fmt.Sprintf(".%s.%d-%08x", filepath.Base(r.path), os.Getpid(), rand.Uint32()))
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "create", Path: r.path, Err: errors.Unwrap(err)} // the name that was given
 	}
 	if err = errors.Join(fill(f), f.Close()); err == nil {
 		err = done(name)

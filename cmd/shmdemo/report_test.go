@@ -333,11 +333,17 @@ func TestReportUsage(t *testing.T) {
 		require.Equal(t, exitUsage, p.wait(), path)
 		require.Less(t, time.Since(began), 30*time.Second)
 		require.Contains(t, p.stderr.String(), "shmdemo: --report: ")
+		require.Contains(t, p.stderr.String(), path, "as it was given")
 		require.Empty(t, p.stdout.String())
 	}
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, left, 1)
+	for _, command := range []string{"stress", "soak"} {
+		p := start(t, command, "--duration", "1m", "--report", "")
+		require.Equal(t, exitUsage, p.wait(), command)
+		require.Contains(t, p.stderr.String(), "name is empty")
+	}
 }
 
 // A link stays one: what it names is replaced.
@@ -346,7 +352,7 @@ func TestReportThroughLink(t *testing.T) {
 	real, link := filepath.Join(dir, "real.html"), filepath.Join(dir, "link.html")
 	require.NoError(t, os.WriteFile(real, nil, 0o600))
 	require.NoError(t, os.Symlink(real, link))
-	file, err := openReport(link)
+	file, err := openReport(&link)
 	require.NoError(t, err)
 	require.NoError(t, file.write(func(w io.Writer) error { _, err := io.WriteString(w, "page"); return err }))
 	text, err := os.ReadFile(real)
@@ -362,7 +368,7 @@ func TestReportFails(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "report.html")
 	require.NoError(t, os.WriteFile(path, []byte("before"), 0o600))
-	file, err := openReport(path)
+	file, err := openReport(&path)
 	require.NoError(t, err)
 	require.ErrorIs(t, file.write(func(w io.Writer) error { return io.ErrShortWrite }), io.ErrShortWrite)
 	text, err := os.ReadFile(path)

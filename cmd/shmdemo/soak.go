@@ -18,7 +18,7 @@ type soakCmd struct {
 	Dir      string        `placeholder:"DIR" default:"/dev/shm" help:"Where the named segment goes, in a directory of its own (${default})."`
 	Patience time.Duration `placeholder:"D" default:"30s" help:"If everybody or a single worker makes no progress for so long, it has failed (${default})."`
 	Crowd    bool          `help:"Every epoch has the 200 workers."`
-	Report   string        `placeholder:"FILE.html" help:"Write a page with curves and figures into this file, which is replaced as a whole."`
+	Report   *string       `placeholder:"FILE.html" help:"Write a page with curves and figures into this file, which is replaced as a whole."`
 	JSON     bool          `name:"json" help:"Write the result as one JSON object to stdout."`
 }
 

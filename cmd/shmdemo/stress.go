@@ -34,7 +34,7 @@ type stressCmd struct {
 	Capacity  int64          `placeholder:"BYTES" default:"${capacity}" help:"Size of the ring, a power of two from 65536 to 1073741824 (${default})."`
 	Path      string         `placeholder:"FILE" help:"Put the segment into this file, which must not exist, best in /dev/shm (a nameless one in memory)."`
 	Patience  time.Duration  `placeholder:"D" default:"30s" help:"Without progress for so long, the run has failed (${default})."`
-	Report    string         `placeholder:"FILE.html" help:"Write a page with curves and figures into this file, which is replaced as a whole; --json has the curves, too, then."`
+	Report    *string        `placeholder:"FILE.html" help:"Write a page with curves and figures into this file, which is replaced as a whole; --json has the curves, too, then."`
 	JSON      bool           `name:"json" help:"Write the result as one JSON object to stdout."`
 }
 
@@ -107,7 +107,7 @@ func (c *stressCmd) config() stress.Config {
 		Sizes:     stress.Sizes{Given: c.Size.given, Min: c.Size.min, Max: c.Size.max},
 		KillEvery: c.KillEvery, Kills: c.Kills, InClaim: c.InClaim, StopEvery: c.StopEvery, Pause: c.Pause, Seed: c.Seed,
 		Capacity: c.Capacity, Path: c.Path, Patience: c.Patience,
-		Progress: os.Stderr, Live: isTerminal(os.Stderr), Timeline: c.Report != "",
+		Progress: os.Stderr, Live: isTerminal(os.Stderr), Timeline: c.Report != nil,
 	}
 	switch {
 	case c.Duration != nil:

@@ -5,6 +5,8 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +101,26 @@ func TestStressPages(t *testing.T) {
 			require.Less(t, out.Len(), 1<<20)
 		})
 	}
+}
+
+// What the tests of wakes make one seat send, when it has the ring for itself, is not drawn to the scale of all.
+func TestSeatsEndWithTheSending(t *testing.T) {
+	line := timeline(2, 10) // told to send for 400 ms of 500
+	line.Intervals[8].BySeat[0] = 1e6
+	var out bytes.Buffer
+	require.NoError(t, Stress(&out, &stress.Result{Workers: 2, Timeline: line}, asked))
+	lanes := regexp.MustCompile(`<path class="spark" [^>]*d="([^"]+)"`).FindAllStringSubmatch(out.String(), -1)
+	require.Len(t, lanes, 2)
+	for _, lane := range lanes {
+		points := regexp.MustCompile(`[ML]([0-9.]+) `).FindAllStringSubmatch(lane[1], -1)
+		require.Len(t, points, 2*8)
+		for _, p := range points {
+			x, err := strconv.ParseFloat(p[1], 64)
+			require.NoError(t, err)
+			require.Less(t, x, 800.0, "of 1000, in %s", lane[1])
+		}
+	}
+	require.Contains(t, out.String(), "up to 2,000 messages/s")
 }
 
 // A recovery that took longer than 10 ms is not passed over, and where it waited for a processor that is not called a broken promise.
