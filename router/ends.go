@@ -13,18 +13,19 @@ type lateEnd struct {
 	rcv   *Receiver
 	slot  int // of the dead
 	mark  uint64
+	at    bool       // mark is known; the table could be read
 	peer  *PeerError // nil for a clean end, or err
 	err   error
 	until int64 // shm.Now: the exit's report is waited for no longer; 0: not at all
 }
 
-// end queues an end behind everything claimed until now.
+// end queues an end behind everything claimed until now. Where damage hides how
+// far that is, the place is found once Poll has stepped over it: what the dead
+// sent may lie behind, and must not come upon the next pipe with that index.
 func (l *liveness) end(m *monitor, e lateEnd) {
-	mark, err := m.n.ring.Frontier()
-	if err != nil {
-		mark = m.cons.Position() // damage in front of it; Poll will find it
+	if mark, err := m.n.ring.Frontier(); err == nil {
+		e.mark, e.at = mark, true
 	}
-	e.mark = mark
 	e.rcv.dying = true
 	if e.peer != nil && e.peer.State == nil {
 		// What the roster says of a dead holder may be its successor's; a report is
@@ -55,7 +56,10 @@ func (m *monitor) queueEnds() {
 	passed := err == nil && frontier == pos
 	rest := l.late[:0]
 	for _, e := range l.late {
-		if int64(pos-e.mark) < 0 && !passed || now < e.until {
+		if !e.at && err == nil {
+			e.mark, e.at = frontier, true
+		}
+		if !e.at || int64(pos-e.mark) < 0 && !passed || now < e.until {
 			rest = append(rest, e)
 			continue
 		}

@@ -17,7 +17,7 @@ import (
 func FuzzRouter(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 0, 1, 5, 2, 0, 1, 5, 4, 0, 1, 5, 3, 0, 1, 5})
-	f.Add([]byte{2, 0, 0, 20, 3, 0, 0, 20, 4, 0, 0, 20, 5, 0, 0, 0, 1, 0, 0, 3})
+	f.Add([]byte{2, 0, 0, 20, 3, 0, 0, 20, 4, 0, 0, 20, 5, 0, 16, 0, 5, 0, 8, 0, 1, 0, 0, 3}) // the End of another pipe, and its own
 	f.Fuzz(func(t *testing.T, in []byte) {
 		const most = 40
 		r, err := New(WithCapacity(64<<10), WithMaxPipes(8), WithMaxMessage(fuzzMax))
@@ -89,6 +89,9 @@ func fuzzedFrame(in []byte) fuzzFrame {
 		says := []uint64{0, 1, 100, 2049, 3000, fuzzMax, fuzzMax + 1, 1 << 31, 1 << 63, 1<<64 - 1, uint64(size), 2 * uint64(size)}[int(in[2]&0x3f)%12]
 		f.payload = append(binary.LittleEndian.AppendUint64(nil, says), f.payload...)
 	}
+	if f.kind == wire.End && in[0]&0x40 == 0 { // the pipes' ids are 1 and 2
+		f.payload = wire.EndPayload(uint64(in[2]&0x3f) / 8)
+	}
 	return f
 }
 
@@ -135,6 +138,10 @@ func (a *account) enter(f fuzzFrame) {
 	case wire.Data:
 		a.message(p, f.payload, f.seq)
 	case wire.End:
+		if !wire.Ends(f.payload, p.rcv.id) {
+			a.malformed++
+			return
+		}
 		p.ended = true
 		a.ends++
 		a.drop(func(part *accountPart) bool { return part.to == p })

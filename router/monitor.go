@@ -219,7 +219,7 @@ func (m *monitor) take(f ring.Frame) ring.Action {
 			m.add(rcv, data, seq, f.Position)
 		}
 	case wire.End:
-		if !m.mayEnd(rcv, f.Slot) {
+		if !wire.Ends(f.Data, rcv.id) { // left behind by an earlier pipe, and met by damage
 			m.n.count.malformed.Add(1)
 			return ring.Continue
 		}
@@ -229,15 +229,6 @@ func (m *monitor) take(f ring.Frame) ring.Action {
 		return ring.Break
 	}
 	return ring.Continue
-}
-
-// mayEnd reports whether an End frame from that slot may be of rcv's sender.
-// One from a seat that was never held is of nobody: a header that somebody
-// wrote where an earlier pipe's End lay. Either witness is enough, since the
-// other may be what was damaged.
-func (m *monitor) mayEnd(rcv *Receiver, slot int) bool {
-	w := m.n.dir.Word(rcv.index)
-	return w.ID() == rcv.id && w.Slot() == slot || m.n.ring.SlotInfo(slot).Instance != 0
 }
 
 func (m *monitor) add(rcv *Receiver, data []byte, seq uint16, pos uint64) {

@@ -207,40 +207,66 @@ func TestScribbler(t *testing.T) {
 	}
 }
 
-// An End in the name of a seat that nobody ever held ends no pipe.
-func TestEndOfNobody(t *testing.T) {
+// An End of an earlier pipe with the same index, met again, ends no pipe: not from a seat that nobody ever held, nor from
+// that of the earlier pipe's sender, which may be the next one's, too; nor does one that names no pipe.
+func TestEndOfAnother(t *testing.T) {
 	guard(t)
-	r := begin(t, WithCapacity(64<<10))
-	s, rcv := pipe(t, r)
-	got, end := make(chan Message, 2), make(chan error, 1)
-	rcv.Handle(func(m Message) { got <- m }, func(err error) { end <- err })
-	must(t, s.Start())
-	must(t, s.Send(background, []byte("before")))
-	within(t, "message", got)
-
+	r := begin(t, WithCapacity(64<<10), WithMaxPipes(1))
 	file, err := r.cur.Load().ring.File()
 	must(t, err)
 	defer file.Close()
 	seg, err := shm.FromFile(file)
 	must(t, err)
 	defer seg.Close()
-	pos, err := r.cur.Load().ring.Frontier()
-	must(t, err)
-	entry := scribbledTable + int64(pos%1024)*16
-	seg.Word64(entry + 8).Store(wire.Meta(wire.End, rcv.index, 1) << 25)
-	const nobody = 200
-	seg.Word64(entry).Store(2 | (pos/1024+1)<<2 | nobody<<37 | 1<<45)
 
-	must(t, s.Send(background, []byte("again")))
-	select {
-	case <-got:
-	case err := <-end:
-		t.Fatalf("the pipe has ended: %v", err)
-	case <-time.After(patience):
-		t.Fatal("in vain: message behind the End")
+	earlier, earlierRcv := pipe(t, r)
+	p := launch(t, r, earlier)
+	must(t, p.Start())
+	must(t, p.Send("earlier"))
+	m, err := earlierRcv.Recv(background)
+	must(t, err)
+	if string(m.Data) != "earlier" {
+		t.Errorf("got %q", m.Data)
 	}
-	if n := r.Stats().Malformed; n != 1 {
-		t.Errorf("%d malformed, not 1", n)
+	seat := r.cur.Load().dir.Word(earlierRcv.index).Slot()
+	must(t, p.Stop())
+	_, err = earlierRcv.Recv(background)
+	wantIs(t, "end", err, io.EOF)
+	must(t, earlierRcv.Close())
+
+	s, rcv := pipe(t, r)
+	got, end := make(chan Message, 2), make(chan error, 1)
+	rcv.Handle(func(m Message) { got <- m }, func(err error) { end <- err })
+	must(t, s.Start())
+	must(t, s.Send(background, []byte("before")))
+	within(t, "message", got)
+	for i, stale := range []struct {
+		slot    int
+		payload []byte
+	}{
+		{200, wire.EndPayload(earlierRcv.id)},
+		{seat, wire.EndPayload(earlierRcv.id)},
+		{seat, nil},
+		{seat, wire.EndPayload(rcv.id)[:7]},
+	} {
+		pos, err := r.cur.Load().ring.Frontier()
+		must(t, err)
+		entry := scribbledTable + int64(pos%1024)*16
+		copy(seg.Bytes()[scribbledData+int64(pos%1024)*64:], stale.payload)
+		seg.Word64(entry + 8).Store(wire.Meta(wire.End, rcv.index, 1)<<25 | uint64(len(stale.payload)))
+		seg.Word64(entry).Store(2 | (pos/1024+1)<<2 | uint64(stale.slot)<<37 | 1<<45)
+
+		must(t, s.Send(background, []byte("again")))
+		select {
+		case <-got:
+		case err := <-end:
+			t.Fatalf("the pipe has been ended: %+v, %v", stale, err)
+		case <-time.After(patience):
+			t.Fatal("in vain: message behind the End")
+		}
+		if n := r.Stats().Malformed; n != uint64(i+1) {
+			t.Errorf("%d malformed, not %d", n, i+1)
+		}
 	}
 	must(t, s.Stop())
 	must(t, within(t, "end", end))

@@ -276,7 +276,7 @@ func (s *Sender) sayEnd() error {
 			return nil
 		}
 		life := l.dir.Life()
-		err := s.p.TrySend(nil, wire.Meta(wire.End, s.token.Index, s.seq))
+		err := s.p.TrySend(wire.EndPayload(s.token.ID), wire.Meta(wire.End, s.token.Index, s.seq))
 		s.ending(endSent)
 		mark()
 		if err == nil && l.dir.Life() == life {

@@ -125,7 +125,7 @@ func TestSendOneOfEach(t *testing.T) {
 		}
 		for i, m := range got {
 			if i == len(want) {
-				if m.kind != wire.End || m.data != "" || m.pipe != 0 {
+				if m.kind != wire.End || !wire.Ends([]byte(m.data), s.ID()) || m.pipe != 0 {
 					t.Errorf("the last one is %+v", m)
 				}
 				break

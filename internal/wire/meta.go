@@ -1,6 +1,9 @@
 package wire
 
-import "fmt"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // Kind says what a frame is.
 type Kind uint8
@@ -10,7 +13,7 @@ const (
 	First Kind = 2 // begins a large message: its length in bytes as a little-endian uint64, then the first piece, which may be empty
 	More  Kind = 3 // the next piece
 	Last  Kind = 4 // the last piece; the message is numbered here
-	End   Kind = 5 // the sender stopped, and nothing follows; no payload
+	End   Kind = 5 // the sender stopped, and nothing follows; see EndPayload
 )
 
 // String returns the kind in lower case.
@@ -63,4 +66,14 @@ func UnpackMeta(meta uint64) (kind Kind, index uint32, seq uint16, ok bool) {
 // it was, and change nothing else.
 func ExtendSeq(last uint64, seq uint16) uint64 {
 	return last + uint64(seq-uint16(last))
+}
+
+// EndPayload is what an End frame says: the id of the pipe that ends, as a little-endian uint64. The index alone
+// would do in a segment that nobody damages. In another, an End that an earlier pipe with that index left behind
+// may be met late.
+func EndPayload(id uint64) []byte { return binary.LittleEndian.AppendUint64(nil, id) }
+
+// Ends reports whether an End frame with that payload is the end of the pipe with that id.
+func Ends(payload []byte, id uint64) bool {
+	return len(payload) == 8 && binary.LittleEndian.Uint64(payload) == id
 }
