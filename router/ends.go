@@ -8,24 +8,44 @@ import (
 	"github.com/shmrouter/shmrouter/shm"
 )
 
+// frontier is a position that everything lies before which was committed when it
+// was asked for.
+type frontier struct {
+	pos   uint64
+	known bool
+}
+
+// find looks for it, unless it is known. Where damage hides how far claims
+// go, it is to be asked again: Poll steps over the damage, and what was sent
+// before lies behind that. It is never out of reach for long: nobody claims
+// further than a lap ahead of the consumer.
+func (k *frontier) find(n *run) {
+	if k.known {
+		return
+	}
+	pos, err := n.ring.Frontier()
+	if most := n.cons.Position() + uint64(n.ring.Capacity()/ring.Granule); int64(pos-most) > 0 {
+		pos = most
+	}
+	k.pos, k.known = pos, err == nil
+}
+
+// behind reports whether pos is behind it.
+func (k *frontier) behind(pos uint64) bool { return k.known && int64(pos-k.pos) >= 0 }
+
 // lateEnd is an end that waits for its place.
 type lateEnd struct {
 	rcv   *Receiver
 	slot  int // of the dead
-	mark  uint64
-	at    bool       // mark is known; the table could be read
+	mark  frontier
 	peer  *PeerError // nil for a clean end, or err
 	err   error
 	until int64 // shm.Now: the exit's report is waited for no longer; 0: not at all
 }
 
-// end queues an end behind everything claimed until now. Where damage hides how
-// far that is, the place is found once Poll has stepped over it: what the dead
-// sent may lie behind, and must not come upon the next pipe with that index.
+// end queues an end behind everything claimed until now.
 func (l *liveness) end(m *monitor, e lateEnd) {
-	if mark, err := m.n.ring.Frontier(); err == nil {
-		e.mark, e.at = mark, true
-	}
+	e.mark.find(m.n)
 	e.rcv.dying = true
 	if e.peer != nil && e.peer.State == nil {
 		// What the roster says of a dead holder may be its successor's; a report is
@@ -52,14 +72,12 @@ func (m *monitor) queueEnds() {
 	pos, now := m.cons.Position(), shm.Now()
 	// A mark that was read off damaged words may be out of reach. Where nothing
 	// is claimed in front, all that was committed before is behind.
-	frontier, err := m.n.ring.Frontier()
-	passed := err == nil && frontier == pos
+	claimed, err := m.n.ring.Frontier()
+	passed := err == nil && claimed == pos
 	rest := l.late[:0]
 	for _, e := range l.late {
-		if !e.at && err == nil {
-			e.mark, e.at = frontier, true
-		}
-		if !e.at || int64(pos-e.mark) < 0 && !passed || now < e.until {
+		e.mark.find(m.n)
+		if !e.mark.behind(pos) && !passed || now < e.until {
 			rest = append(rest, e)
 			continue
 		}

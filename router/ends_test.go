@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -76,16 +77,43 @@ func (g *gate) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// damage is somebody who writes to a ring of 64 KiB.
+type damage struct {
+	t testing.TB
+	n *run
+}
+
+func damageOf(t testing.TB, r *Router) damage { return damage{t, r.cur.Load()} }
+
+func (d damage) header(pos uint64) *atomic.Uint64 {
+	return d.n.ring.Segment().Word64(scribbledTable + int64(pos%1024)*16)
+}
+
+// front makes what comes next a record without a state, which the monitor steps over.
+func (d damage) front() {
+	d.t.Helper()
+	pos, err := d.n.ring.Frontier()
+	must(d.t, err)
+	d.header(pos).Store((pos/1024+1)<<2 | 1<<45)
+}
+
+// hide spoils the first record that was not polled, and head, so that nobody sees how far claims go until the
+// monitor has stepped over the record.
+func (d damage) hide() {
+	d.t.Helper()
+	d.header(d.n.cons.Position()).Add(1 << 2) // of the next lap
+	d.n.ring.Segment().Word64(8192).Store(0)
+	if _, err := d.n.ring.Frontier(); err == nil {
+		d.t.Fatal("the frontier can be seen")
+	}
+}
+
 // While damage hides how far the dead sent, its end is not told: the messages behind the damage would be nobody's, or
 // the next pipe's with that index.
 func TestEndWaitsForItsMark(t *testing.T) {
 	guard(t)
 	log := newGate("damage in the segment")
 	r := begin(t, WithCapacity(64<<10), WithLogger(slog.New(slog.NewTextHandler(log, nil))))
-	ring := r.cur.Load().ring
-	word := func(off int64) uint64 { return ring.Segment().Word64(off).Load() }
-	put := func(off int64, w uint64) { ring.Segment().Word64(off).Store(w) }
-	entry := func(pos uint64) int64 { return scribbledTable + int64(pos%1024)*16 }
 	s, rcv := pipe(t, r)
 	p := launch(t, r, s)
 	must(t, p.Start())
@@ -93,20 +121,13 @@ func TestEndWaitsForItsMark(t *testing.T) {
 	_, err := rcv.Recv(background)
 	must(t, err)
 
-	// The monitor steps over a record without a state, and is held there.
-	pos, err := ring.Frontier()
-	must(t, err)
-	put(entry(pos), (pos/1024+1)<<2|1<<45)
+	damage := damageOf(t, r)
+	damage.front()
 	within(t, "damage", log.reached)
 	for _, text := range []string{"a", "b", "c"} {
 		must(t, p.Send(text))
 	}
-	a := r.cur.Load().cons.Position()
-	put(entry(a), word(entry(a))+1<<2) // of the next lap
-	put(8192, 0)
-	if _, err := ring.Frontier(); err == nil {
-		t.Fatal("the frontier can be seen")
-	}
+	damage.hide()
 	must(t, p.w.Kill())
 	within(t, "exit", p.w.Done())
 	close(log.open)

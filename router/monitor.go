@@ -38,6 +38,7 @@ type monitor struct {
 	taker    func(ring.Frame) ring.Action // take; made once, as it would be for every Poll
 	messages uint64                       // of the Poll under way
 	bytes    uint64
+	resynced bool // likewise: there may be more behind the damage
 	slab     slab
 	parts    parts
 	release  *releaseRef // of the Poll under way; nil unless the router resumes
@@ -110,7 +111,7 @@ func (m *monitor) turn() (polled int) {
 	polled = m.poll()
 	m.live.lookAgain(m)
 	m.queueEnds()
-	m.answerSyncs(polled == 0)
+	m.answerSyncs(polled == 0 && !m.resynced)
 	if polled > 0 && m.calm >= calmAfter {
 		m.calm, m.nextTick = 0, 0 // what wakes a calm router may be a worker it has not seen yet
 	}
@@ -183,7 +184,7 @@ func (m *monitor) poll() int {
 	if m.n.opts.resume {
 		m.release = newReleaseRef(m.n)
 	}
-	m.messages, m.bytes = 0, 0
+	m.messages, m.bytes, m.resynced = 0, 0, false
 	polled, err := m.cons.Poll(batchItems, m.taker)
 	if m.messages > 0 {
 		m.n.count.copied.Add(m.messages)
@@ -295,7 +296,8 @@ func (m *monitor) answerSyncs(empty bool) {
 	pos, now := m.cons.Position(), shm.Now()
 	rest := m.syncs[:0]
 	for _, s := range m.syncs {
-		if int64(pos-s.mark) >= 0 || empty && now >= s.giveUp || m.n.broken.Load() {
+		s.mark.find(m.n)
+		if s.mark.behind(pos) || empty && now >= s.giveUp || m.n.broken.Load() {
 			m.out.items = append(m.out.items, item{mark: &mark{sync: s}})
 		} else {
 			rest = append(rest, s)

@@ -16,6 +16,7 @@ func (m *monitor) trouble(err error) {
 	switch {
 	case errors.Is(err, ring.ErrCorrupt):
 		n.count.damages.Add(1)
+		m.resynced = true
 		skipped, resyncErr := m.cons.Resync()
 		if resyncErr != nil {
 			m.giveUp(resyncErr)

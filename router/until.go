@@ -2,19 +2,17 @@ package router
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"github.com/shmrouter/shmrouter/ring"
 	"github.com/shmrouter/shmrouter/shm"
 )
 
 // syncPoint is RouteUntil's question to the monitor: copy what was committed
 // before the call. The answer is an item in the inbox, behind all that.
 type syncPoint struct {
-	mark    uint64 // the frontier when RouteUntil was called
-	giveUp  int64  // shm.Now: when a claim in front of mark is waited for no longer
-	reached bool   // the item was met; owned by whoever has the turn
+	mark    frontier // as of when RouteUntil was called
+	giveUp  int64    // shm.Now: when a claim in front of mark is waited for no longer
+	reached bool     // the item was met; owned by whoever has the turn
 }
 
 const (
@@ -139,11 +137,11 @@ func (n *run) giveBack() {
 // askSync asks the monitor for everything committed by now.
 func (n *run) askSync() (*syncPoint, error) {
 	s := &syncPoint{giveUp: shm.Now() + int64(syncPatience)}
-	err := n.withSegment(func() (err error) {
-		s.mark, err = n.ring.Frontier()
-		return err
+	err := n.withSegment(func() error {
+		s.mark.find(n)
+		return nil
 	})
-	if err != nil && !errors.Is(err, ring.ErrCorrupt) { // the monitor deals with damage
+	if err != nil {
 		return nil, err
 	}
 	n.mon.post(event{sync: s})

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -237,5 +238,33 @@ func TestRouteUntilFullReceiver(t *testing.T) {
 	go rcv.Handle(func(Message) {}, nil)
 	must(t, r.RouteUntil(background, func() bool { return r.cur.Load().count.routed.Load() == 3 }))
 	must(t, l.Stop())
+	must(t, rcv.Close())
+}
+
+// What damage hides is waited for, too, for as long as it takes the monitor to step over it.
+func TestRouteUntilBehindDamage(t *testing.T) {
+	guard(t)
+	log := newGate("damage in the segment")
+	r := begin(t, WithEventLoop(newStage().loop()), WithCapacity(64<<10), WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	s, rcv := pipe(t, r)
+	must(t, s.Start())
+	damage := damageOf(t, r)
+	damage.front()
+	within(t, "damage", log.reached)
+	for range 3 {
+		must(t, s.Send(background, []byte("x")))
+	}
+	damage.hide()
+	got := 0
+	rcv.Handle(func(Message) { got++ }, nil)
+	ended := inBackground(func() error { return r.RouteUntil(expired(), func() bool { return false }) })
+	eventually(t, "the monitor is asked", func() bool { return r.cur.Load().mon.events.pending.Load() })
+	time.Sleep(syncPatience) // with claims that nobody commits
+	close(log.open)
+	wantIs(t, "RouteUntil", within(t, "RouteUntil", ended), context.Canceled)
+	if got != 2 {
+		t.Errorf("%d messages behind the damage, not 2", got)
+	}
+	must(t, s.Stop())
 	must(t, rcv.Close())
 }
