@@ -2,6 +2,7 @@ package ring
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"sync"
@@ -39,13 +40,13 @@ const (
 // but for the methods that say otherwise.
 type Consumer struct {
 	view
+	choices
 	ring  *Ring
 	locks *shm.Locks
 
 	pos      atomic.Uint64 // next record; stored by the consumer only
 	inner    uint64        // granules of it that were delivered already (batches)
 	released uint64        // head as last stored by Poll
-	manual   bool
 	polled   atomic.Uint64 // pos as of the end of the last Poll: what Release may take
 	freed    atomic.Uint64 // head as last stored by Release
 
@@ -56,9 +57,8 @@ type Consumer struct {
 	polls  uint64
 
 	episode     uint64
-	drains      bool  // see nap
-	longNap     int64 // SetIdle, nanoseconds
-	how         Waiting
+	drains      bool      // see nap
+	longNap     int64     // SetIdle, nanoseconds
 	spinBudget  int64     // nanoseconds that Adaptive watches
 	resting     resting   // see waiting.go
 	gathering   gathering // see gather.go
@@ -69,36 +69,49 @@ type Consumer struct {
 	closed      atomic.Bool
 	inUse       sync.RWMutex // held for reading by methods for any goroutine, for writing by Close
 
-	onSkip  func(SkipEvent)
-	onStall func(StallEvent)
-	telling atomic.Bool // in one of these: who interrupts need not wait until that is noticed
+	telling atomic.Bool // in onSkip or onStall: who interrupts need not wait until that is noticed
 }
 
 // ConsumerOption changes how Consume opens a consumer.
-type ConsumerOption func(*Consumer)
+type ConsumerOption func(*choices)
+
+// choices are what the options change.
+type choices struct {
+	how     Waiting
+	manual  bool
+	onSkip  func(SkipEvent)
+	onStall func(StallEvent)
+}
 
 // WithWaiting sets how Wait waits. The default is Adaptive.
-func WithWaiting(w Waiting) ConsumerOption { return func(c *Consumer) { c.how = w } }
+func WithWaiting(w Waiting) ConsumerOption { return func(c *choices) { c.how = w } }
 
 // WithManualRelease leaves the space of polled messages taken until Release is
 // called: a consumer that dies before has its successor deliver them again.
-func WithManualRelease() ConsumerOption { return func(c *Consumer) { c.manual = true } }
+func WithManualRelease() ConsumerOption { return func(c *choices) { c.manual = true } }
 
 // WithOnSkip has f called for every claim of a dead producer that the consumer
 // steps over, on the consumer's goroutine, inside Poll or Wait.
-func WithOnSkip(f func(SkipEvent)) ConsumerOption { return func(c *Consumer) { c.onSkip = f } }
+func WithOnSkip(f func(SkipEvent)) ConsumerOption { return func(c *choices) { c.onSkip = f } }
 
 // WithOnStall has f called when the claim of a living producer has been in the
 // way for StallAfter, and again each time that has doubled; on the consumer's
 // goroutine, inside Poll or Wait.
-func WithOnStall(f func(StallEvent)) ConsumerOption { return func(c *Consumer) { c.onStall = f } }
+func WithOnStall(f func(StallEvent)) ConsumerOption { return func(c *choices) { c.onStall = f } }
 
 // Consume takes the consumer's seat and goes on where the last consumer left:
 // nothing committed is lost, and at most what that one had not released is
-// delivered again. Errors: ErrConsumerBusy, shm.ErrNoLocks, os.ErrClosed.
+// delivered again. Errors: ErrConsumerBusy, ErrWaiting, shm.ErrNoLocks, os.ErrClosed.
 func (r *Ring) Consume(opts ...ConsumerOption) (*Consumer, error) {
 	if r.closed.Load() {
 		return nil, os.ErrClosed
+	}
+	var chosen choices
+	for _, o := range opts {
+		o(&chosen)
+	}
+	if chosen.how < Adaptive || chosen.how > Thrift {
+		return nil, fmt.Errorf("%w: %d", ErrWaiting, chosen.how)
 	}
 	locks, err := r.seg.OpenLocks()
 	if err != nil {
@@ -116,9 +129,7 @@ func (r *Ring) Consume(opts ...ConsumerOption) (*Consumer, error) {
 		return nil, errors.Join(err, locks.Close())
 	}
 	c := &Consumer{view: r.view, ring: r, locks: locks, spinBudget: adaptiveWatch, resting: resting{row: restRow}, saved: cedeMost}
-	for _, o := range opts {
-		o(c)
-	}
+	c.choices = chosen
 	if err := r.seg.Guarded(c.takeOver); err != nil {
 		return nil, errors.Join(err, locks.Close(), r.seg.Close())
 	}

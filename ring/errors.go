@@ -32,6 +32,8 @@ var (
 var (
 	// ErrConsumerBusy is returned by Consume while another consumer is alive.
 	ErrConsumerBusy = errors.New("ring: another consumer holds the segment")
+	// ErrWaiting is returned by Consume for a Waiting that there is not.
+	ErrWaiting = errors.New("ring: no such way of waiting")
 	// ErrInterrupted is returned by Wait after Interrupt.
 	ErrInterrupted = errors.New("ring: wait interrupted")
 	// ErrNotManual is returned by Release on a consumer that releases by
@@ -40,6 +42,8 @@ var (
 	// ErrRelease is returned by Release for a position that is behind head or
 	// ahead of what was polled.
 	ErrRelease = errors.New("ring: release of a position that was not polled")
+	// ErrNoSlot is returned for the number of a slot that is not 0 to MaxSlots-1.
+	ErrNoSlot = errors.New("ring: no such slot")
 )
 
 // Making and opening a segment.

@@ -119,6 +119,13 @@ func (r *Ring) SetBarriers(n uint32) { r.fence.Store(n) }
 
 // LoseLock has the attachment's lock freed while its process goes on, as who closes
 // descriptors that are not his may do.
+// Books returns how many producers the attachment knows.
+func (a *Attachment) Books() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.all)
+}
+
 func (a *Attachment) LoseLock() error { return a.locks.Unlock(int64(a.slot)) }
 
 // Where fuzzed images are damaged.

@@ -75,10 +75,12 @@ func (g *geometry) place(userSize int64) {
 
 // SegmentSize tells how large a segment these options need, in bytes, and how
 // much of it must be backed by memory from the start (all but the user area).
-// Its errors are those of Format.
+// The total is a multiple of this system's page, which may be more than the
+// 4096 bytes that the layout goes by. Its errors are those of Format.
 func SegmentSize(o Options) (total, reserve int64, err error) {
 	g, err := plan(o)
-	return g.fileSize, g.userOff, err
+	page := int64(os.Getpagesize())
+	return (g.fileSize + page - 1) &^ (page - 1), g.userOff, err
 }
 
 // Format makes a ring of a zeroed segment of the size that SegmentSize told,

@@ -1,6 +1,9 @@
 package ring
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Looking at a ring from outside: for tools that read a segment, live or dead,
 // which is other processes' affair. Besides the methods here, those of Ring that
@@ -20,8 +23,14 @@ var (
 func HasMagic(b []byte) bool { return len(b) >= len(magic) && [8]byte(b[:8]) == magic }
 
 // SlotHeld asks the kernel whether a process holds a producer's slot, 0 to
-// MaxSlots-1, without taking a lock. Errors: those of shm.Segment.LockHeld.
-func (r *Ring) SlotHeld(slot int) (bool, error) { return r.lockHeld(int64(slot)) }
+// MaxSlots-1, without taking a lock. Errors: ErrNoSlot, and those of
+// shm.Segment.LockHeld.
+func (r *Ring) SlotHeld(slot int) (bool, error) {
+	if slot < 0 || slot >= MaxSlots {
+		return false, fmt.Errorf("%w: %d", ErrNoSlot, slot)
+	}
+	return r.lockHeld(int64(slot))
+}
 
 // ConsumerHeld asks the kernel whether a process holds the consumer's seat.
 // Errors: os.ErrClosed, and the kernel's.

@@ -557,3 +557,35 @@ func TestProducerClose(t *testing.T) {
 		require.False(t, held)
 	})
 }
+
+// A producer that is closed while a claim of it is open leaves the attachment's books when that ends.
+func TestProducerClosedWithAClaim(t *testing.T) {
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	a := ringtest.Attach(t, r)
+	for _, end := range []func(ring.Claim) error{ring.Claim.Commit, func(c ring.Claim) error { c.Abort(); return nil }} {
+		p := a.NewProducer()
+		c, err := p.TryClaim(10, 0)
+		require.NoError(t, err)
+		require.NoError(t, p.Close())
+		require.Equal(t, 1, a.Books())
+		require.NoError(t, end(c))
+		require.Zero(t, a.Books())
+		require.Equal(t, os.ErrClosed, p.TrySend(nil, 0))
+	}
+	require.EqualValues(t, 1, r.SlotInfo(a.Slot()).Records)
+}
+
+func TestNoSuchSlot(t *testing.T) {
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	c := ringtest.Consume(t, r)
+	for _, slot := range []int{-1, ring.MaxSlots, ring.MaxSlots + 1} {
+		_, err := r.SlotHeld(slot)
+		require.ErrorIs(t, err, ring.ErrNoSlot)
+		_, err = c.SlotAlive(slot)
+		require.ErrorIs(t, err, ring.ErrNoSlot)
+	}
+	for _, w := range []ring.Waiting{-1, ring.Thrift + 1} {
+		_, err := r.Consume(ring.WithWaiting(w))
+		require.ErrorIs(t, err, ring.ErrWaiting, "before the seat is asked for")
+	}
+}

@@ -28,6 +28,7 @@ var allErrors = map[string]error{
 	"ErrCapacityTooLarge": ring.ErrCapacityTooLarge, "ErrUserSize": ring.ErrUserSize, "ErrTruncated": ring.ErrTruncated,
 	"ErrUnfinished": ring.ErrUnfinished, "ErrNotSegment": ring.ErrNotSegment, "ErrVersion": ring.ErrVersion,
 	"ErrByteOrder": ring.ErrByteOrder, "ErrGeometry": ring.ErrGeometry, "ErrCorrupt": ring.ErrCorrupt,
+	"ErrNoSlot": ring.ErrNoSlot, "ErrWaiting": ring.ErrWaiting, "ErrUnclaimed": ring.ErrUnclaimed, "ErrReleased": ring.ErrReleased,
 }
 
 func TestErrorsAreDistinct(t *testing.T) {

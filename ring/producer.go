@@ -53,15 +53,16 @@ func (a *Attachment) NewProducer() *Producer {
 }
 
 // Close takes the producer out of the attachment's books. Claims of it that are
-// open stay so until they end. A second Close returns os.ErrClosed.
+// open stay so until they end. A second Close returns os.ErrClosed. Where a file
+// was truncated it returns shm.ErrFault, and the producer is closed all the same.
 func (p *Producer) Close() error {
 	if p.done || p.a.closed.Load() {
 		return os.ErrClosed
 	}
 	p.done = true
-	p.publish()
+	err := p.publishGuarded()
 	p.a.forget(p)
-	return nil
+	return err
 }
 
 // TrySend sends a copy of b, or returns an error without having sent anything:
@@ -335,6 +336,14 @@ func (p *Producer) count(records, bytes uint64) {
 }
 
 const tellEvery = 256
+
+// publishGuarded is publish where no send is around it that a truncated file ends.
+func (p *Producer) publishGuarded() error {
+	return p.a.ring.seg.Guarded(func() error {
+		p.publish()
+		return nil
+	})
+}
 
 func (p *Producer) publish() {
 	p.told = p.pos

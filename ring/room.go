@@ -140,9 +140,14 @@ func (p *Producer) enter() error {
 }
 
 func (p *Producer) exit() {
-	p.open.Store(p.open.Load() - 1) // before the look at closed: Close stores that and then looks here
-	if p.a.closed.Load() {
+	open := p.open.Load() - 1
+	p.open.Store(open) // before the look at closed: Close stores that and then looks here
+	switch {
+	case p.a.closed.Load():
 		p.a.lastOut()
+	case p.done && open == 0: // closed with a claim open
+		p.publishGuarded()
+		p.a.forget(p)
 	}
 }
 

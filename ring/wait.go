@@ -193,8 +193,8 @@ func (c *Consumer) SetIdle(d time.Duration) { c.longNap = int64(d) }
 
 // SlotAlive asks the kernel whether a process holds the slot. A turn that a
 // dead one holds is given back, so that it keeps no room from those who only
-// try. Any goroutine may call it. Errors: os.ErrClosed, shm.ErrFault, one for a
-// number that is no slot's, and the kernel's.
+// try. Any goroutine may call it. Errors: ErrNoSlot, os.ErrClosed, shm.ErrFault,
+// and the kernel's.
 func (c *Consumer) SlotAlive(slot int) (held bool, err error) {
 	c.inUse.RLock()
 	defer c.inUse.RUnlock()
@@ -202,7 +202,7 @@ func (c *Consumer) SlotAlive(slot int) (held bool, err error) {
 	case c.closed.Load():
 		return false, os.ErrClosed
 	case slot < 0 || slot >= MaxSlots:
-		return false, fmt.Errorf("ring: no slot %d", slot)
+		return false, fmt.Errorf("%w: %d", ErrNoSlot, slot)
 	}
 	err = c.seg.Guarded(func() (err error) {
 		turn := c.turn.Load()

@@ -159,3 +159,29 @@ func (h *honest) unstarted(r *Router) *sender.Sender {
 	s, _ := pipe(h.t, r)
 	return s
 }
+
+// A file that is cut off while its router starts is an error of Start, or of the pipes.
+func TestFileIsCutOffAtTheStart(t *testing.T) {
+	_, path, h := assaulted(t)
+	h.stop()
+	path += "2"
+	r, err := New(WithPath(path), WithCapacity(64<<10), WithEventLoop(cuttingLoop{PostLoop(func(func()) {}), func() { must(t, os.Truncate(path, 0)) }}))
+	must(t, err)
+	if err = r.Start(); err == nil {
+		err = r.Stop()
+	}
+	if err != nil && !errors.Is(err, shm.ErrFault) {
+		t.Error(err)
+	}
+}
+
+// cuttingLoop does something while the router starts.
+type cuttingLoop struct {
+	EventLoop
+	act func()
+}
+
+func (l cuttingLoop) Pingee(onPing func()) (Pingee, error) {
+	l.act()
+	return l.EventLoop.Pingee(onPing)
+}

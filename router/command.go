@@ -72,8 +72,8 @@ type Command struct {
 //
 // Router.Stop stops it as Worker.Stop does, without waiting: Router.Done is closed after its end.
 //
-// A process has a thread more from its first launch on, which starts all workers (see golang.org/issue/27505), one
-// after the other; they get that thread's attributes, not those of a thread that the caller has locked and changed.
+// A process has a thread more from its first launch on, which starts all workers, one after the
+// other, since the kernel ends a child when the thread that started it ends; they get that thread's attributes, not those of a thread that the caller has locked and changed.
 // Each worker costs some goroutines and six descriptors while it lives, four of them if its output is not logged, and
 // no thread.
 //

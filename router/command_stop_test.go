@@ -230,3 +230,14 @@ func TestStopWhileStarting(t *testing.T) {
 	require.Equal(t, 2, lives)
 	require.True(t, w.LastExit().Sys().(syscall.WaitStatus).Signaled())
 }
+
+// The worker's end counts, whatever has become of ctx.
+func TestStopOfAWorkerThatHasEnded(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	w := task(t, "obedient").launched(t, r)
+	must(t, w.Stop(background))
+	for range 100 {
+		must(t, w.Stop(expired()))
+	}
+}

@@ -148,11 +148,17 @@ func (l *liveness) compare(m *monitor, slot int) (suspicious bool) {
 	return suspicious
 }
 
-func (l *liveness) leave(m *monitor, s *seat) {
+// unwatch ends the seat's watch, if there is one. Its notice may be on its way.
+func (l *liveness) unwatch(m *monitor, s *seat) {
 	if s.stop != nil {
 		s.stop()
+		s.stop = nil
 		m.n.count.watched.Add(-1)
 	}
+}
+
+func (l *liveness) leave(m *monitor, s *seat) {
+	l.unwatch(m, s)
 	if s.doubts > 0 {
 		l.doubtful--
 	}
@@ -178,8 +184,7 @@ func (l *liveness) died(m *monitor, d *deathNotice) {
 	if s.instance != d.instance || m.n.broken.Load() {
 		return
 	}
-	s.stop = nil
-	m.n.count.watched.Add(-1)
+	l.unwatch(m, s)
 	l.doubt(s)
 	l.guarded(m, func() { l.suspect(m, d.slot) })
 }

@@ -139,8 +139,11 @@ func (o *options) check() error {
 			return fmt.Errorf("%w: %s(%d) is not between 1 and %d", ErrOption, v.name, v.got, v.max)
 		}
 	}
-	if _, _, err := ring.SegmentSize(ring.Options{Capacity: o.capacity}); err != nil || o.capacity == 0 {
+	if _, _, err := ring.SegmentSize(ring.Options{Capacity: o.capacity}); err != nil {
 		return fmt.Errorf("%w: WithCapacity(%d): %w", ErrOption, o.capacity, err)
+	}
+	if w := o.waiting; w != nil && (*w < ring.Adaptive || *w > ring.Thrift) {
+		return fmt.Errorf("%w: WithWaiting(%d): %w", ErrOption, *w, ring.ErrWaiting)
 	}
 	if o.resume && o.path == "" {
 		return fmt.Errorf("%w: WithResume without WithPath", ErrOption)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/shmrouter/shmrouter/internal/pair"
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/sender"
 	"github.com/shmrouter/shmrouter/shm"
@@ -127,7 +128,7 @@ func (n *run) pipe() (s *sender.Sender, rcv *Receiver, err error) {
 			return ErrBroken // somebody else writes to the directory
 		}
 		rcv = n.add(index, id)
-		s = sender.New(n.ring, wire.Token{Path: n.opts.path, Identity: n.ring.Identity(), Epoch: n.dir.Epoch(), ID: id, Index: index})
+		s = pair.NewSender(n.ring, wire.Token{Path: n.opts.path, Identity: n.ring.Identity(), Epoch: n.dir.Epoch(), ID: id, Index: index}).(*sender.Sender)
 		rcv.sender = s
 		return nil
 	})
@@ -149,7 +150,9 @@ func (n *run) add(index uint32, id uint64) *Receiver {
 
 // ClosePipe closes the receiving end: no message reaches it any more, neither
 // handler is called, and Recv returns ErrPipeClosed. It may be called from a
-// handler. The sender's Context ends; what was not routed, and what it still sends,
+// handler, and on the loop nothing of the pipe comes behind it. On another
+// goroutine a call of a handler that the loop is in, or about to begin, may still
+// be on its way: a RouteUntil that returns nil afterwards has waited for it. The sender's Context ends; what was not routed, and what it still sends,
 // which succeeds, is discarded, counted (Stats.Discarded), and reported in a
 // warning once a second: to lose nothing, have the worker stop its sender, and
 // read the pipe to its end, before. A sender that has not started yet cannot any

@@ -9,7 +9,7 @@ import (
 	"github.com/shmrouter/shmrouter/ring"
 )
 
-// Router delivers on an event loop what workers send. All methods may be called
+// Router delivers on an event loop what workers send. New makes it. All methods may be called
 // concurrently, and from handlers, RouteUntil excepted. A Router that was stopped
 // may be started again: that makes a new segment, and a new epoch, in which the
 // senders and receivers of before mean nothing.
@@ -78,6 +78,7 @@ type run struct {
 	discardLog rateLimit
 	decodeLog  rateLimit
 	pingLog    rateLimit
+	hinderLog  rateLimit
 	damageLog  rateLimit
 }
 
@@ -120,6 +121,7 @@ func start(o *options) (_ *run, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var epoch uint64
 	n.pipes.init(n.dir.Len())
 	n.released = n.cons.Position()
 	n.mon = newMonitor(n)
@@ -131,10 +133,15 @@ func start(o *options) (_ *run, err error) {
 		}
 		n.ring.Close()
 	})
-	if resumed {
-		if err := n.ring.Segment().Guarded(n.adopt); err != nil {
-			return nil, err
+	err = n.ring.Segment().Guarded(func() error {
+		epoch = n.dir.Epoch()
+		if resumed {
+			return n.adopt()
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	loop := o.loop
 	if loop == nil {
@@ -150,14 +157,14 @@ func start(o *options) (_ *run, err error) {
 		l.members.offer(n.pingee, n.serve, n.mon.callOff, n.mon.decline)
 	}
 	go n.mon.loop()
-	n.log.Debug("router started", "capacity", n.ring.Capacity(), "path", o.path, "epoch", n.dir.Epoch(), "resumed", resumed)
+	n.log.Debug("router started", "capacity", n.ring.Capacity(), "path", o.path, "epoch", epoch, "resumed", resumed)
 	return n, nil
 }
 
 // Stop ends routing, top-down, and always completes, also from a handler and
 // under a flood: it waits for the monitor's goroutine, which waits for nobody,
-// and not for the loop. A handler that runs on another goroutine finishes after
-// Stop has returned, and none begins; Done tells when.
+// and not for the loop. A call of a handler that another goroutine is in, or
+// about to begin, finishes after Stop has returned; Done tells when.
 //
 // Workers that were started by a Command are stopped as by Worker.Stop, without
 // waiting: each ends within its grace, and Done tells. Those of Launch are not.

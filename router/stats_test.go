@@ -2,6 +2,7 @@ package router
 
 import (
 	"encoding/json"
+	"io"
 	"log/slog"
 	"slices"
 	"testing"
@@ -94,4 +95,30 @@ func TestLoggedExitsInJSON(t *testing.T) {
 	w = task(t, "obedient").launched(t, r)
 	require.NoError(t, w.Stop(background))
 	require.Contains(t, out.matching(`"worker":"obedient"`)[1], `"level":"INFO","msg":"worker ended"`)
+}
+
+// The notice of a death may come when the seat's watch is over, since it was left in order.
+func TestWatchEndsOnce(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	s, rcv := pipe(t, r)
+	p := launch(t, r, s)
+	must(t, p.Start())
+	must(t, p.Send("x"))
+	_, err := rcv.Recv(background)
+	must(t, err)
+	n := r.cur.Load()
+	slot := n.dir.Word(rcv.index).Slot()
+	instance := n.ring.SlotInfo(slot).Instance
+	eventually(t, "its process is watched", func() bool { return r.Stats().Watched == 1 })
+	must(t, p.Stop())
+	_, err = rcv.Recv(background)
+	wantIs(t, "end", err, io.EOF)
+	eventually(t, "nobody is watched", func() bool { return r.Stats().Watched == 0 })
+	n.mon.post(event{death: &deathNotice{slot, instance}})
+	must(t, r.RouteUntil(background, func() bool { return !n.mon.events.pending.Load() }))
+	wantIs(t, "RouteUntil", r.RouteUntil(background, func() bool { return false }), ErrNothingToWaitFor) // a turn later
+	if n := r.Stats().Watched; n != 0 {
+		t.Errorf("%d processes are watched", n)
+	}
 }

@@ -33,7 +33,7 @@ func (m *monitor) trouble(err error) {
 		m.giveUp(err)
 	default:
 		// The kernel would not say who is alive. That may pass.
-		if more, ok := n.pingLog.allow(); ok {
+		if more, ok := n.hinderLog.allow(); ok {
 			n.log.Error("monitor is hindered", "error", err, "unreported", more)
 		}
 		m.pause()

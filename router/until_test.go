@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -267,4 +268,30 @@ func TestRouteUntilBehindDamage(t *testing.T) {
 	}
 	must(t, s.Stop())
 	must(t, rcv.Close())
+}
+
+// Who has closed a pipe knows behind a RouteUntil that no call of its handlers is under way.
+func TestRouteUntilBehindClosePipe(t *testing.T) {
+	guard(t)
+	r := begin(t)
+	s, rcv := pipe(t, r)
+	began, goOn := make(chan struct{}), make(chan struct{})
+	var ended atomic.Bool
+	rcv.Handle(func(Message) {
+		close(began)
+		<-goOn
+		ended.Store(true)
+	}, nil)
+	must(t, s.Start())
+	must(t, s.Send(background, []byte("x")))
+	within(t, "handler", began)
+	must(t, rcv.Close())
+	routed := inBackground(func() error { return r.RouteUntil(background, func() bool { return true }) })
+	eventually(t, "it waits", r.cur.Load().until.Load)
+	close(goOn)
+	must(t, within(t, "RouteUntil", routed))
+	if !ended.Load() {
+		t.Error("the handler has not returned")
+	}
+	must(t, s.Stop())
 }

@@ -102,6 +102,11 @@ func (w *Worker) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	select {
+	case <-w.done: // before ctx, as far as anybody can tell
+		return nil
+	default:
+	}
 	w.nowOnce.Do(func() { close(w.now) })
 	select {
 	case <-w.done:

@@ -193,7 +193,7 @@ func TestWatchRace(t *testing.T) {
 				old := s.token
 				r.dir.Free(old.Index, r.dir.Word(old.Index))
 				r.dir.Publish(old.Index, old.ID)
-				s = New(r.ring, old)
+				s = atHome(r.ring, old)
 			}
 		}()
 	}

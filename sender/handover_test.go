@@ -309,7 +309,7 @@ func TestHandOverTooMany(t *testing.T) {
 	cmd := exec.Command("true")
 	given := 0
 	for range 3000 {
-		s := New(r.ring, token)
+		s := atHome(r.ring, token)
 		env, files := slices.Clone(cmd.Env), len(cmd.ExtraFiles)
 		err := s.HandOver(cmd)
 		if err == nil {

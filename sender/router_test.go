@@ -127,7 +127,7 @@ func (r *testRouter) token() wire.Token {
 }
 
 // pipe makes a pipe and its sender, in its initial state.
-func (r *testRouter) pipe() *Sender { return New(r.ring, r.token()) }
+func (r *testRouter) pipe() *Sender { return atHome(r.ring, r.token()) }
 
 // started is pipe and Start.
 func (r *testRouter) started() *Sender {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/shmrouter/shmrouter/internal/pair"
 	"github.com/shmrouter/shmrouter/internal/wire"
 	"github.com/shmrouter/shmrouter/ring"
 )
@@ -90,13 +91,12 @@ type Sender struct {
 	end context.CancelCauseFunc
 }
 
-// New is for routers: it makes the Sender of a pipe in the router's own process, in its initial state. The
-// token names the pipe; where it says how to find the segment is of no importance here, except a path, for
-// Token. New takes nothing of the ring until Start, which fails with ErrRouterGone if it is closed by then;
-// from Start to Stop the segment stays mapped.
-func New(r *ring.Ring, t wire.Token) *Sender {
-	return &Sender{token: t, home: r}
+func init() {
+	pair.NewSender = func(r *ring.Ring, t wire.Token) any { return atHome(r, t) }
 }
+
+// atHome is pair.NewSender.
+func atHome(r *ring.Ring, t wire.Token) *Sender { return &Sender{token: t, home: r} }
 
 // ID returns the number of the connection, the same at both ends of the pipe, and unique in a run of the
 // router.

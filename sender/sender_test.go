@@ -295,11 +295,11 @@ func TestStartRefused(t *testing.T) {
 		}
 	}
 	t.Run("in use", func(t *testing.T) {
-		s := New(r.ring, token)
+		s := atHome(r.ring, token)
 		must(t, s.Start())
-		refused(t, New(r.ring, token), ErrPipeInUse)
+		refused(t, atHome(r.ring, token), ErrPipeInUse)
 		must(t, s.Stop())
-		refused(t, New(r.ring, token), ErrPipeInUse)
+		refused(t, atHome(r.ring, token), ErrPipeInUse)
 	})
 	t.Run("closed", func(t *testing.T) {
 		s := r.pipe()
@@ -308,16 +308,16 @@ func TestStartRefused(t *testing.T) {
 		refused(t, s, ErrPipeClosed)
 		wantErr(t, ErrPipeClosed, os.ErrClosed)
 	})
-	t.Run("another router's", func(t *testing.T) { refused(t, New(other.ring, token), ErrOtherRouter) })
+	t.Run("another router's", func(t *testing.T) { refused(t, atHome(other.ring, token), ErrOtherRouter) })
 	t.Run("bad index", func(t *testing.T) {
 		bad := token
 		bad.Index = 16
-		refused(t, New(r.ring, bad), ErrBadHandover)
+		refused(t, atHome(r.ring, bad), ErrBadHandover)
 	})
 	t.Run("an earlier start's", func(t *testing.T) {
 		old := token
 		old.Epoch++
-		refused(t, New(r.ring, old), ErrRouterGone)
+		refused(t, atHome(r.ring, old), ErrRouterGone)
 	})
 	t.Run("roster full", func(t *testing.T) {
 		var all []*ring.Attachment
@@ -603,7 +603,7 @@ func TestTruncatedClaim(t *testing.T) {
 
 // pipe0 is a sender of a pipe that was never published.
 func (r *testRouter) pipe0() *Sender {
-	return New(r.ring, wire.Token{Identity: r.ring.Identity(), Epoch: 1, ID: 1})
+	return atHome(r.ring, wire.Token{Identity: r.ring.Identity(), Epoch: 1, ID: 1})
 }
 
 func TestNames(t *testing.T) {

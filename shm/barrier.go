@@ -44,7 +44,9 @@ func BarriersJoined() bool { return joined.Load() }
 func Barrier() error { return membarrier(barrierGlobal) }
 
 // CanBarrier reports whether Barrier works in this process.
-var CanBarrier = sync.OnceValue(func() bool {
+func CanBarrier() bool { return canBarrier() }
+
+var canBarrier = sync.OnceValue(func() bool {
 	able, _, errno := unix.RawSyscall(unix.SYS_MEMBARRIER, barrierQuery, 0, 0)
 	return errno == 0 && able&barrierGlobal != 0 && able&barrierRegister != 0
 })
