@@ -1,6 +1,7 @@
 package clitest
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/ring"
 )
 
 // A main process that is started anew makes a new file of the old name: that one is shown from then on, and it is said.
@@ -62,4 +66,27 @@ func TestStatFollows(t *testing.T) {
 	await(text, other+"  orphaned")
 	require.NoError(t, os.Remove(other))
 	await(text, "\n"+pid(producer)+":") // by its descriptor
+}
+
+// A dump that is ended by a signal does not look like a whole one.
+func TestDumpThatIsInterrupted(t *testing.T) {
+	path := segmentPath(t)
+	r, err := ring.Create(path, ring.Options{Capacity: 1 << 20})
+	require.NoError(t, err)
+	defer r.Close()
+	a, err := r.Attach()
+	require.NoError(t, err)
+	defer a.Close()
+	for p := a.NewProducer(); err == nil; {
+		err = p.TrySend([]byte("one of thousands"), 0)
+	}
+	require.ErrorIs(t, err, ring.ErrFull)
+	cmd := exec.Command(filepath.Join(programs, "shmctl"), "dump", "--json", path)
+	out, err := cmd.StdoutPipe() // holds less than all
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.ReadFull(out, make([]byte, 1000))
+	require.NoError(t, err)
+	require.NoError(t, cmd.Process.Signal(unix.SIGTERM))
+	require.ErrorContains(t, cmd.Wait(), "signal: terminated")
 }

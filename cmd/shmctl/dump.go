@@ -56,7 +56,7 @@ func (c *dumpCmd) Run(e *env) error {
 	err = s.Dump(inspect.Range{From: c.From, Count: c.Count}, func(p inspect.Piece) bool {
 		damaged = damaged || p.Kind == "damage"
 		werr = write(e.stdout, p)
-		return werr == nil && e.stdout.err == nil && e.ctx.Err() == nil
+		return werr == nil && e.stdout.err == nil
 	})
 	if err == nil {
 		err = werr

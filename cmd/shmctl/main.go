@@ -48,7 +48,7 @@ type cli struct {
 
 // env is what commands work with.
 type env struct {
-	ctx    context.Context
+	ctx    context.Context // ends with a signal, where that is asked for
 	stdout *output
 	stderr io.Writer
 	dirs   []string
@@ -65,13 +65,10 @@ var (
 type usageError struct{ error }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(args []string, stdout, stderr io.Writer) int {
 	exit := -1
 	var c cli
 	out := &output{w: stdout}
@@ -90,7 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case exit >= 0: // help was asked for
 		err = nil
 	case err == nil:
-		e := &env{ctx: ctx, stdout: out, stderr: stderr, dirs: directories(c.Dir)}
+		e := &env{ctx: context.Background(), stdout: out, stderr: stderr, dirs: directories(c.Dir)}
 		if err = parsed.Run(e); err == nil && e.unseen == inspect.Directories {
 			err = errNoAccess
 		}
@@ -99,6 +96,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = out.err
 	}
 	return status(err, stderr)
+}
+
+// untilSignal has ctx end with SIGINT or SIGTERM, for commands that go on until then. Others die by them: half of what
+// they had to say is not taken for all of it.
+func (e *env) untilSignal() (stop func()) {
+	e.ctx, stop = signal.NotifyContext(e.ctx, os.Interrupt, unix.SIGTERM)
+	return stop
 }
 
 // output remembers the first error, so that no print has to be looked at.

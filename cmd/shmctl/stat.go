@@ -64,6 +64,9 @@ func (c *statCmd) Run(e *env) error {
 			return usageError{fmt.Errorf("%s is no segment: --watch=%s, with an equals sign", name, name)}
 		}
 	}
+	if c.Watch != 0 {
+		defer e.untilSignal()()
+	}
 	g := newGroup(e, c.Segments)
 	defer g.close()
 	failed := false

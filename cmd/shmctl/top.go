@@ -40,6 +40,7 @@ func (c *topCmd) Run(e *env) error {
 	if c.Interval < shortest || c.Interval > longest || c.Count < 0 {
 		return usageError{fmt.Errorf("--interval %v is not between %v and %v, or --count %d is negative", c.Interval, shortest, longest, c.Count)}
 	}
+	defer e.untilSignal()()
 	s, err := e.one(c.Segment)
 	if err != nil {
 		return err
