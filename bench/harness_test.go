@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -219,22 +218,6 @@ func TestHostLine(t *testing.T) {
 }
 
 func TestQuota(t *testing.T) {
-	for want, files := range map[float64]map[string]string{
-		1.5: {"cpu.max": "150000 100000\n"},
-		0:   {"cpu.max": "max 100000\n"},
-		0.5: {"cpu.cfs_quota_us": "50000\n", "cpu.cfs_period_us": "100000\n"},
-	} {
-		dir := t.TempDir()
-		for name, text := range files {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
-		}
-		require.Equal(t, want, quotaIn(dir))
-	}
-	dir := t.TempDir()
-	require.Zero(t, quotaIn(dir))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "cpu.cfs_quota_us"), []byte("-1\n"), 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "cpu.cfs_period_us"), []byte("100000\n"), 0o600))
-	require.Zero(t, quotaIn(dir))
 	if q := Quota(); q > 0 {
 		require.Contains(t, HostLine(), "quota")
 	}

@@ -3,13 +3,14 @@ package bench
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"os"
-	"path"
 	"runtime"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/internal/quota"
 )
 
 // HostLine describes the machine in one line, as figures should be quoted with
@@ -29,49 +30,10 @@ func HostLine() string {
 // Quota is how many processors' time the process's control groups grant it, 0
 // for no limit. Where they cannot be read there is none.
 func Quota() (processors float64) {
-	own, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return 0
+	if q := quota.Processors(os.DirFS("/")); !math.IsInf(q, 1) {
+		return q
 	}
-	for line := range strings.Lines(string(own)) {
-		parts := strings.SplitN(strings.TrimSpace(line), ":", 3) // hierarchy, controllers, path
-		if len(parts) != 3 {
-			continue
-		}
-		root := "/sys/fs/cgroup"
-		if parts[1] != "" {
-			if !slices.Contains(strings.Split(parts[1], ","), "cpu") {
-				continue
-			}
-			root += "/cpu"
-		}
-		// The limit of any group above is one, too. In a container the path may
-		// be that of the host; then the root is what there is.
-		for dir := path.Join("/", parts[2]); ; dir = path.Dir(dir) {
-			if q := quotaIn(root + dir); q > 0 && (processors == 0 || q < processors) {
-				processors = q
-			}
-			if dir == "/" {
-				break
-			}
-		}
-	}
-	return processors
-}
-
-// quotaIn reads "<quota or max> <period>" of version 2, or the two files of version 1.
-func quotaIn(dir string) float64 {
-	text, err := os.ReadFile(path.Join(dir, "cpu.max"))
-	if err != nil {
-		quota, _ := os.ReadFile(path.Join(dir, "cpu.cfs_quota_us"))
-		period, _ := os.ReadFile(path.Join(dir, "cpu.cfs_period_us"))
-		text = append(append(quota, ' '), period...)
-	}
-	var quota, period float64
-	if n, _ := fmt.Sscan(string(text), &quota, &period); n < 2 || quota <= 0 || period <= 0 {
-		return 0
-	}
-	return quota / period
+	return 0
 }
 
 // kernel is its version. What a distributor or host has appended names a build of

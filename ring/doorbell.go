@@ -43,7 +43,7 @@ type sleepWord uint64
 //
 //	bits  0–1   mode: 0 awake, 1 idle, 2 stuck
 //	bits  2–35  episode: raised with each sleep, and never taken back
-//	bits 36–63  position, modulo 2²⁸: more than four rounds of the largest ring
+//	bits 36–63  position, modulo 2²⁸: sixteen rounds of the largest ring
 const (
 	awake sleepWord = 0
 	idle  sleepWord = 1 // T[r] was empty: sleeps up to 100 ms

@@ -24,7 +24,7 @@ package ring
 //	8192          8      head           consumer
 //	8320          8      sleep          consumer
 //	8328          4      fence          consumer, once per take-over; who takes a claim from its owner
-//	8448          4      room episode   consumer; producers on leaving
+//	8448          4      room episode   consumer; Rouse; producers on leaving, or who learn that no consumer lives
 //	8576          8      life           consumer, once per take-over
 //	8584          4      consumer pid   consumer, once per take-over
 //	8592          8      consumer start consumer, once per take-over
@@ -124,6 +124,10 @@ const (
 	// MaxSlots is the number of producer processes that can be attached at a
 	// time.
 	MaxSlots = 255
+
+	// Seats is the number of a segment's byte locks, from byte 0 on: the slots',
+	// and the consumer's.
+	Seats = lockConsumer + 1
 
 	// DefaultCapacity is the data size in bytes used where Options say 0.
 	DefaultCapacity = 4 << 20

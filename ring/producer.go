@@ -91,8 +91,8 @@ func (p *Producer) guarded(f func() error) error {
 }
 
 // Send is TrySend that waits for room, until ctx ends (its error is returned)
-// or no consumer is alive (ErrNoConsumer). A context without an end costs
-// nothing.
+// or no consumer is alive (ErrNoConsumer). ctx is not looked at where there is
+// room; one without an end costs nothing.
 func (p *Producer) Send(ctx context.Context, b []byte, meta uint64) error {
 	err := p.send(b, meta)
 	if err != ErrFull {

@@ -2,11 +2,8 @@ package ring_test
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -77,29 +74,6 @@ func TestRoomWakesAll(t *testing.T) {
 	})
 }
 
-// sleepers counts the threads of a process that sleep at a word that processes
-// share: what the runtime sleeps at is private.
-func sleepers(t *testing.T, pid int) (n int) {
-	t.Helper()
-	if os.Getenv("SHMROUTER_EMULATED") != "" {
-		t.Skip("SHMROUTER_EMULATED is set: the kernel shows the emulator's system calls")
-	}
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
-	require.NoError(t, err)
-	readable := false
-	for _, task := range tasks {
-		text, err := os.ReadFile(task)
-		readable = readable || err == nil
-		if f := strings.Fields(string(text)); len(f) > 2 && f[0] == strconv.Itoa(syscall.SYS_FUTEX) && f[2] == "0x9" {
-			n++
-		}
-	}
-	if !readable {
-		t.Skip("the kernel does not show what threads do")
-	}
-	return n
-}
-
 // First come, first served: each frame that waits finds room as soon as those
 // before it have found theirs, and none earlier. Waiters are processes: in this
 // one the runtime sends signals, and who is woken by one queues anew.
@@ -114,7 +88,7 @@ func TestProcessRoomIsGivenInOrder(t *testing.T) {
 	var waiters []*child
 	for i := range 6 {
 		w := start(t, r, "queue", strconv.Itoa(i+1))
-		ringtest.Until(t, "it waits", func() bool { return sleepers(t, w.cmd.Process.Pid) == 1 })
+		ringtest.Until(t, "it waits", func() bool { return ringtest.Sleepers(t, w.cmd.Process.Pid) == 1 })
 		waiters = append(waiters, w)
 	}
 	var got []uint64
@@ -152,7 +126,7 @@ func TestProcessSignalsTakeNoTurn(t *testing.T) {
 	fill(t, ringtest.Producer(t, r))
 	c := ringtest.Consume(t, r)
 	w := start(t, r, "queue", "1")
-	ringtest.Until(t, "it waits", func() bool { return sleepers(t, w.cmd.Process.Pid) == 1 })
+	ringtest.Until(t, "it waits", func() bool { return ringtest.Sleepers(t, w.cmd.Process.Pid) == 1 })
 	flag := r.RoomWaiters()
 	for range 100 {
 		require.NoError(t, w.cmd.Process.Signal(syscall.SIGURG))
@@ -182,7 +156,7 @@ func crowd(ctx context.Context, t *testing.T, r *ring.Ring, n int) chan error {
 			}
 		}()
 	}
-	ringtest.Until(t, "all sleep", func() bool { return sleepers(t, os.Getpid()) == n })
+	ringtest.Until(t, "all sleep", func() bool { return ringtest.Sleepers(t, os.Getpid()) == n })
 	return errs
 }
 
@@ -227,7 +201,7 @@ func TestWokenForNothing(t *testing.T) {
 		episode := r.RoomEpisode()
 		require.NoError(t, r.Rouse())
 		require.NotEqual(t, episode, r.RoomEpisode())
-		ringtest.Until(t, "they sleep again", func() bool { return sleepers(t, os.Getpid()) == waiters })
+		ringtest.Until(t, "they sleep again", func() bool { return ringtest.Sleepers(t, os.Getpid()) == waiters })
 		require.Empty(t, errs)
 	}
 	for got := 0; got < waiters; {
@@ -264,7 +238,7 @@ func TestQueueWithoutAConsumer(t *testing.T) {
 	fill(t, p)
 	r.SetRoomWaiters(1)
 	go func() { sent <- p.WaitReleased(ctx, p.Position()) }()
-	ringtest.Until(t, "it sleeps", func() bool { return sleepers(t, os.Getpid()) == 1 })
+	ringtest.Until(t, "it sleeps", func() bool { return ringtest.Sleepers(t, os.Getpid()) == 1 })
 	require.NoError(t, c.Die())
 	alive, err := ringtest.Attach(t, r).ConsumerAlive()
 	require.NoError(t, err)
@@ -307,7 +281,7 @@ func TestProcessNobodyIsStranded(t *testing.T) {
 		fill(t, ringtest.Producer(t, r))
 		for _, fate := range []string{"die", "die", "die", "live"} {
 			w := start(t, r, "queue", fate)
-			ringtest.Until(t, "it waits", func() bool { return sleepers(t, w.cmd.Process.Pid) == 1 })
+			ringtest.Until(t, "it waits", func() bool { return ringtest.Sleepers(t, w.cmd.Process.Pid) == 1 })
 		}
 		ctx := ringtest.Context(t)
 		for through := false; !through; {
@@ -572,7 +546,7 @@ func TestSlowConsumer(t *testing.T) {
 		fill(t, p)
 		sent := make(chan error, 1)
 		go func() { sent <- p.Send(ctx, nil, 1) }()
-		ringtest.Until(t, "it sleeps", func() bool { return sleepers(t, os.Getpid()) == 1 })
+		ringtest.Until(t, "it sleeps", func() bool { return ringtest.Sleepers(t, os.Getpid()) == 1 })
 		require.Len(t, ringtest.Poll(t, c, 1), 1)
 		require.NoError(t, <-sent, "only the end of its own sleep tells it of room")
 		require.NotZero(t, r.RoomWaiters())
@@ -603,7 +577,7 @@ func TestLastLook(t *testing.T) {
 	ctx, cancel = context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- wait(ctx) }()
-	ringtest.Until(t, "it sleeps", func() bool { return sleepers(t, os.Getpid()) == 1 })
+	ringtest.Until(t, "it sleeps", func() bool { return ringtest.Sleepers(t, os.Getpid()) == 1 })
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
 	require.Equal(t, 1, late)

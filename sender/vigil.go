@@ -98,7 +98,13 @@ func (v *vigil) run(l *link, att *ring.Attachment) {
 		if !armed {
 			// Before the question: who dies after that is told of.
 			if c := consumerOf(l.ring); c != watched && c.here && c.pid > 0 && c.start != 0 {
-				if s, err := watchDeath(c.pid, c.start, func() { died <- struct{}{} }); err == nil {
+				told := func() {
+					select {
+					case died <- struct{}{}:
+					default: // an earlier one's, late
+					}
+				}
+				if s, err := watchDeath(c.pid, c.start, told); err == nil {
 					stop, watched, armed = s, c, true
 				}
 			}

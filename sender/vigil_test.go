@@ -149,7 +149,6 @@ func TestContextEndsByVigil(t *testing.T) {
 	if pid := <-watched; pid != w.cmd.Process.Pid {
 		t.Errorf("watches %d, not %d", pid, w.cmd.Process.Pid)
 	}
-	time.Sleep(50 * time.Millisecond) // asleep
 	w.kill()
 	killed, passed := time.Now(), ownTime(t)
 	<-ctx.Done()

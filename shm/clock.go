@@ -2,11 +2,14 @@ package shm
 
 import (
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shmrouter/shmrouter/internal/quota"
 )
 
 // Now returns the kernel's monotonic clock, CLOCK_MONOTONIC, in nanoseconds. It is the same clock
@@ -90,6 +93,11 @@ func CanSpin() bool {
 	return spin.Load()
 }
 
+// quotaAtStart is how many processors the control groups allowed this process when it started, +Inf
+// for all. The runtime reads them as well, but GOMAXPROCS is at least 2 then, and with a quota of one
+// processor who spins uses up the time of those it waits for.
+var quotaAtStart = quota.Processors(os.DirFS("/"))
+
 // canSpin looks at the processors that the kernel lets the process run on, at those that Go uses,
 // and at how much of them control groups allow.
-func canSpin() bool { return runtime.NumCPU() > 1 && runtime.GOMAXPROCS(0) > 1 && quota >= 2 }
+func canSpin() bool { return runtime.NumCPU() > 1 && runtime.GOMAXPROCS(0) > 1 && quotaAtStart >= 2 }

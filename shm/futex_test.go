@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -169,6 +170,22 @@ func TestCanSpinFollowsGOMAXPROCS(t *testing.T) {
 	eventually(t, func() bool { return CanSpin() == (runtime.NumCPU() > 1) }, "old answer")
 }
 
+// Two that spin for each other need two processors.
+func TestCanSpinFollowsQuota(t *testing.T) {
+	defer func(q float64) { quotaAtStart = q }(quotaAtStart)
+	quotaAtStart = math.Inf(1)
+	can := canSpin()
+	for _, q := range []float64{0.1, 1, 1.9} {
+		quotaAtStart = q
+		assert.False(t, canSpin(), "%v processors", q)
+	}
+	for _, q := range []float64{2, 8} {
+		quotaAtStart = q
+		assert.Equal(t, can, canSpin(), "%v processors", q)
+	}
+}
+
+// It returns, whatever it is asked for.
 func TestPause(t *testing.T) {
 	for _, n := range []int{-1, 0, 1, pauseStep, pauseStep + 1, 10 * pauseStep} {
 		Pause(n)

@@ -27,8 +27,8 @@ var errFutexFault = fmt.Errorf("shm: futex wait: %w", ErrFault)
 // sends those, but costs it its place in the queue.
 //
 // A nil error means nothing but "look again": woken, or the value was another. ErrDeadline says that
-// the deadline has passed, and is returned only while *w is seen. ErrFault says that the word's
-// memory is gone.
+// the deadline has passed; the value may have changed since, without a wake. ErrFault says that the
+// word's memory is gone.
 //
 // It takes up one thread while it sleeps, but lets other goroutines run, and does not allocate.
 func FutexWait(w *atomic.Uint32, seen uint32, deadline int64) error {

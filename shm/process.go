@@ -71,8 +71,8 @@ var pidNamespace = sync.OnceValue(func() uint64 {
 // returned for it, and guards against a pid that was reused; 0 leaves that out. No thread is held
 // while it waits.
 //
-// stop releases the watch. It may be called more than once, also from fn; once it has returned, fn
-// is not begun any more. It need not be called after fn.
+// stop releases the watch. It may be called more than once, also from fn, and need not be called
+// after it. It waits for nobody: if the process had died before, fn may begin after stop has returned.
 //
 // The error is os.ErrProcessDone if there is no such process, or another one with its pid: it has
 // died, if it ever was in this pid namespace. It is errors.ErrUnsupported on a kernel without pidfd

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -101,7 +102,7 @@ func TestWakesBehindItsCommit(t *testing.T) {
 	woken := make(chan error, 1)
 	seen := uint32(claim.Load())
 	go func() { woken <- shm.FutexWait(shm.Word32Low(claim), seen, shm.Now()+int64(ringtest.Patience)) }()
-	time.Sleep(20 * time.Millisecond) // if it does not sleep by then the test shows nothing, and passes
+	ringtest.Until(t, "it sleeps", func() bool { return ringtest.Sleepers(t, os.Getpid()) == 1 })
 	require.Equal(t, "success", p.ask("go on"))
 	require.NoError(t, <-woken)
 	requireNumbers(t, receive(t, ringtest.Consume(t, r), 1), 1, 1, 1)

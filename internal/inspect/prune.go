@@ -209,7 +209,7 @@ func (s *Segment) remove(path string) error {
 		return os.NewSyscallError("open", err)
 	}
 	defer unix.Close(fd) // and frees the locks
-	lk := unix.Flock_t{Type: unix.F_WRLCK, Start: 0, Len: ring.MaxSlots + 1}
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Start: 0, Len: ring.Seats}
 	err = unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lk)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return keepf("a process came while it was looked at")

@@ -12,8 +12,8 @@ import (
 )
 
 // Snapshot is a picture of a segment. Its parts are read one after the other: Positions.Moved says how far the
-// ring went on meanwhile. Figures of slots and consumer are what these published last: a producer every 255
-// records, a consumer before it sleeps and every 4096 polls.
+// ring went on meanwhile. Figures of slots and consumer are what these published last: a producer when the ring has gone on
+// by 256 granules, a consumer before it sleeps and every 4096 polls.
 type Snapshot struct {
 	Segment  string    `json:"segment"` // as it was asked for
 	Path     string    `json:"path"`    // "" for a file without one

@@ -20,15 +20,17 @@ const module = "github.com/shmrouter/shmrouter/"
 // Imports point one way. A package may import those listed for it, of this
 // module; tests may besides import the helpers in internal/.
 var mayImport = map[string][]string{
-	"shm":               {"internal/label"},
+	"shm":               {"internal/label", "internal/quota"},
 	"internal/wire":     {"shm"},
 	"ring":              {"shm"},
+	"internal/quota":    {},
+	"internal/pair":     {"ring", "internal/wire"},
 	"internal/hosttest": {},
 	"internal/ringtest": {"shm", "ring"},
 	"internal/inspect":  {"shm", "ring", "internal/wire"},
 	"sender/codec":      {},
-	"sender":            {"shm", "ring", "internal/wire", "internal/label", "sender/codec"},
-	"router":            {"shm", "ring", "sender", "internal/wire", "internal/label", "sender/codec"},
+	"sender":            {"shm", "ring", "internal/wire", "internal/pair", "internal/label", "sender/codec"},
+	"router":            {"shm", "ring", "sender", "internal/wire", "internal/pair", "internal/label", "sender/codec"},
 	"internal/label":    {},
 	"internal/logwire":  {},
 	"sender/slogsender": {"sender", "internal/logwire"},

@@ -6,7 +6,7 @@ package wire
 //	0       8     magic        router, last of all
 //	8       8     epoch        router, before the magic
 //	16      4     state        router, at start and stop
-//	20      4     notice       router at every change that a sender should see; a sender that ends its watcher
+//	20      4     notice       router at every change that a sender should see; a sender that ends its watcher, or finds the router dead
 //	24      8     life         router, raised by each one that resumes
 //	32      8     next id      router, at every new pipe
 //	40      8     max message  router, before the magic

@@ -1,4 +1,4 @@
-package shm
+package quota
 
 import (
 	"math"
@@ -35,22 +35,7 @@ func TestQuota(t *testing.T) {
 			for at, content := range test.files {
 				files[at] = &fstest.MapFile{Data: []byte(content)}
 			}
-			assert.Equal(t, test.want, readQuota(files))
+			assert.Equal(t, test.want, Processors(files))
 		})
-	}
-}
-
-// Two that spin for each other need two processors.
-func TestCanSpinFollowsQuota(t *testing.T) {
-	defer func(q float64) { quota = q }(quota)
-	quota = math.Inf(1)
-	can := canSpin()
-	for _, q := range []float64{0.1, 1, 1.9} {
-		quota = q
-		assert.False(t, canSpin(), "%v processors", q)
-	}
-	for _, q := range []float64{2, 8} {
-		quota = q
-		assert.Equal(t, can, canSpin(), "%v processors", q)
 	}
 }

@@ -1,20 +1,15 @@
-package shm
+// Package quota reads how many processors control groups allow a process.
+package quota
 
 import (
 	"bufio"
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"path"
 	"strconv"
 	"strings"
 )
-
-// quota is how many processors the control groups allowed this process when it started, +Inf for
-// all. The runtime reads them as well, but GOMAXPROCS is at least 2 then, and with a quota of one
-// processor who spins uses up the time of those it waits for.
-var quota = readQuota(os.DirFS("/"))
 
 // Where control groups are mounted: the second version's (cpu.max), and the first one's.
 var (
@@ -22,9 +17,10 @@ var (
 	cgroupCPURoots = []string{"sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct"}
 )
 
-// readQuota returns the least quota of the groups that the process is in and of those around them,
-// as far as they can be seen. What cannot be read limits nothing.
-func readQuota(root fs.FS) float64 {
+// Processors returns how many of them this process may use by the least quota of the groups that it is in and of those
+// around them, as far as they can be seen below root, which is / for os.DirFS; +Inf for all. What cannot be read limits
+// nothing.
+func Processors(root fs.FS) float64 {
 	least := math.Inf(1)
 	f, err := root.Open("proc/self/cgroup")
 	if err != nil {
