@@ -52,7 +52,7 @@ func (h header) is(s state) bool     { return state(h&3) == s }
 // age compares the word's tag with the tag of the lap that is looked for: 0
 // is this lap's, below 0 an older one, above 0 a newer one. The difference is
 // taken modulo 2³⁵, so a word must not stay untouched for 2³⁴ laps; the
-// consumer sees to that (scrub in consumer.go).
+// consumer sees to that (scrub in poll.go).
 func (h header) age(tag uint64) int64 {
 	return int64((h.tag()-tag)<<(64-tagBits)) >> (64 - tagBits)
 }

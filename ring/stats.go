@@ -225,3 +225,34 @@ func (r *Ring) Frontier() (pos uint64, err error) {
 	})
 	return pos, err
 }
+
+// count keeps the slot's figures in the producer and publishes them to the
+// roster when the ring has gone on by tellEvery granules since it last did, so
+// that a send does not write one more line. By the ring's progress and not by
+// its own, because the figures of one who sends seldom would stand still.
+func (p *Producer) count(records, bytes uint64) {
+	p.records += records
+	p.bytes += bytes
+	if p.pos-p.told >= tellEvery {
+		p.publish()
+	}
+}
+
+const tellEvery = 256
+
+// publishGuarded is publish where no send is around it that a truncated file ends.
+func (p *Producer) publishGuarded() error {
+	return p.a.ring.seg.Guarded(func() error {
+		p.publish()
+		return nil
+	})
+}
+
+func (p *Producer) publish() {
+	p.told = p.pos
+	if p.records != 0 {
+		p.a.slotWord(slotRecords).Add(p.records)
+		p.a.slotWord(slotBytes).Add(p.bytes)
+		p.records, p.bytes = 0, 0
+	}
+}

@@ -16,7 +16,7 @@
 //
 // # A message's way
 //
-// Steps 1 to 4 are the sender's and the ring's. Step 5, copy out (monitor.go): one
+// Steps 1 to 4 are the sender's and the ring's. Step 5, copy out (intake.go): one
 // goroutine takes frames, copies each into memory of the main process, puts large
 // messages together (parts.go), and resolves the receiver; then the ring's space
 // is free again. On a GoLoop that serves one router, the default, the loop itself

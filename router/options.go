@@ -139,7 +139,11 @@ func (o *options) check() error {
 			return fmt.Errorf("%w: %s(%d) is not between 1 and %d", ErrOption, v.name, v.got, v.max)
 		}
 	}
-	if _, _, err := ring.SegmentSize(ring.Options{Capacity: o.capacity}); err != nil {
+	_, _, err := ring.SegmentSize(ring.Options{Capacity: o.capacity})
+	if o.capacity == 0 { // which ring takes for its default
+		err = ring.ErrCapacityTooSmall
+	}
+	if err != nil {
 		return fmt.Errorf("%w: WithCapacity(%d): %w", ErrOption, o.capacity, err)
 	}
 	if w := o.waiting; w != nil && (*w < ring.Adaptive || *w > ring.Thrift) {

@@ -26,8 +26,9 @@ var scaled = map[string][][2]string{
 	"format.go":      {{"g.userOff = g.dataOff + g.capacity", "g.userOff = (g.dataOff + g.capacity + pageSize - 1) &^ (pageSize - 1)"}},
 	"producer.go":    {{"limit -= p.size / 4", "limit -= p.size / 2"}},
 	"fence.go":       {{"!shm.BarriersJoined()", "!Hooks.Joined"}, {"import \"github.com/shmrouter/shmrouter/shm\"", ""}},
-	"room.go":        {{"c.size-c.size/4", "c.size-c.size/2"}, {"largeFraction = 16", "largeFraction = 2"}, {"patientTries  = 3", "patientTries = 1 << 30"}, {"shm.CanSpin()", "false"}},
-	"consumer.go":    {{"pos-c.released >= c.size/4", "pos-c.released >= c.size/2"}},
+	"room.go":        {{"largeFraction = 16", "largeFraction = 2"}, {"patientTries  = 3", "patientTries = 1 << 30"}, {"shm.CanSpin()", "false"}},
+	"admission.go":   {{"c.size-c.size/4", "c.size-c.size/2"}},
+	"poll.go":        {{"pos-c.released >= c.size/4", "pos-c.released >= c.size/2"}},
 }
 
 const hooks = `package ring
