@@ -616,6 +616,6 @@ func TestProcessConsumerKilled(t *testing.T) {
 		require.NoError(t, <-sent)
 		s, err := r.Stats()
 		require.NoError(t, err)
-		assert.EqualValues(t, killed+1, s.Life)
+		assert.EqualValues(t, killed+1, s.Consumers)
 	})
 }

@@ -232,7 +232,7 @@ func TestManualRelease(t *testing.T) {
 		assert.Equal(t, message(r.MaxFrame(), 2), got[0].Data)
 		s, err := r.Stats()
 		require.NoError(t, err)
-		assert.EqualValues(t, 2, s.Life)
+		assert.EqualValues(t, 2, s.Consumers)
 	})
 }
 

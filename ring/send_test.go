@@ -435,7 +435,7 @@ func TestStats(t *testing.T) {
 	s, err = r.Stats()
 	require.NoError(t, err)
 	assert.Equal(t, ring.ConsumerStats{Records: 301, Messages: 302, Bytes: 3003, SkippedAborted: 1}, s.Consumer)
-	assert.EqualValues(t, 1, s.Life)
+	assert.EqualValues(t, 1, s.Consumers)
 	assert.Zero(t, s.PID)
 	require.Len(t, s.Slots, 1)
 	assert.Equal(t, "301 3003 0 1", fmt.Sprint(s.Slots[0].Records, s.Slots[0].Bytes, s.Slots[0].PID, s.Slots[0].Instance))

@@ -64,16 +64,16 @@ func (c *Consumer) Stats() ConsumerStats { return c.counts.stats() }
 // Stats is a picture of a segment. Its parts are read one after the other while
 // the ring runs.
 type Stats struct {
-	Capacity int64  `json:"capacity_bytes"`    // bytes of data
-	Head     uint64 `json:"head_granules"`     // first position not released, in granules
-	Hint     uint64 `json:"hint_granules"`     // lower bound of the first position not claimed, in granules
-	Used     int64  `json:"used_bytes"`        // bytes claimed and not released, up to the hint
-	Sleeping bool   `json:"consumer_sleeping"` // the consumer sleeps
-	Waiters  bool   `json:"room_waiters"`      // somebody waits for room
-	Turn     int    `json:"turn_slot"`         // slot that others leave room for, -1 if none
-	Life     uint64 `json:"consumers"`         // consumers so far
-	PID      int    `json:"consumer_pid"`      // the consumer's, as it sees itself; 0 if none came or it left
-	PageSize int    `json:"page_size_bytes"`   // of the memory (shm.Segment.PageSize)
+	Capacity  int64  `json:"capacity_bytes"`    // bytes of data
+	Head      uint64 `json:"head_granules"`     // first position not released, in granules
+	Hint      uint64 `json:"hint_granules"`     // lower bound of the first position not claimed, in granules
+	Used      int64  `json:"used_bytes"`        // bytes claimed and not released, up to the hint
+	Sleeping  bool   `json:"consumer_sleeping"` // the consumer sleeps
+	Waiters   bool   `json:"room_waiters"`      // somebody waits for room
+	Turn      int    `json:"turn_slot"`         // slot that others leave room for, -1 if none
+	Consumers uint64 `json:"consumers"`         // consumers so far
+	PID       int    `json:"consumer_pid"`      // the consumer's, as it sees itself; 0 if none came or it left
+	PageSize  int    `json:"page_size_bytes"`   // of the memory (shm.Segment.PageSize)
 
 	ConsumerStart        uint64 `json:"consumer_start_ticks"`   // its start time in clock ticks since boot; 0 where it could not be read, as without /proc
 	ConsumerPIDNamespace uint64 `json:"consumer_pid_namespace"` // inode number; the pid means something only within it
@@ -112,16 +112,16 @@ func (r *Ring) Stats() (s Stats, err error) {
 		var n counts
 		n.load(r.seg)
 		s = Stats{
-			Capacity: r.capacity,
-			PageSize: r.seg.PageSize(),
-			Head:     r.head.Load(),
-			Hint:     r.hint.Load(),
-			Sleeping: sleepWord(r.sleep.Load()).mode() != awake,
-			Waiters:  r.roomWaiters.Load() != 0,
-			Turn:     int(r.turn.Load()&0xff) - 1,
-			Life:     r.seg.Word64(offLife).Load(),
-			PID:      int(r.seg.Word32(offConsumerPID).Load()),
-			Consumer: n.stats(),
+			Capacity:  r.capacity,
+			PageSize:  r.seg.PageSize(),
+			Head:      r.head.Load(),
+			Hint:      r.hint.Load(),
+			Sleeping:  sleepWord(r.sleep.Load()).mode() != awake,
+			Waiters:   r.roomWaiters.Load() != 0,
+			Turn:      int(r.turn.Load()&0xff) - 1,
+			Consumers: r.seg.Word64(offLife).Load(),
+			PID:       int(r.seg.Word32(offConsumerPID).Load()),
+			Consumer:  n.stats(),
 
 			ConsumerStart:        r.seg.Word64(offConsumerStart).Load(),
 			ConsumerPIDNamespace: r.seg.Word64(offConsumerPIDNS).Load(),

@@ -70,7 +70,7 @@ func TestResumeAfterKill(t *testing.T) {
 	if want := 2000 - int(seqs[0]) + 1; marked != want {
 		t.Errorf("%d marked as redelivered, want %d", marked, want)
 	}
-	if life := r.Stats().Life; life != 1 {
+	if life := r.Stats().EarlierLives; life != 1 {
 		t.Errorf("life %d", life)
 	}
 	must(t, l.Stop())

@@ -64,9 +64,9 @@ type Stats struct {
 	Queries     uint64    `json:"liveness_queries"`  // times the kernel was asked whether a worker lives
 	Watched     int64     `json:"watched_processes"` // worker processes whose death a pidfd will tell
 
-	Pipes PipeStats  `json:"pipes"`         // by state
-	Life  uint64     `json:"earlier_lives"` // how many routers have resumed on this segment before
-	Ring  ring.Stats `json:"ring"`          // of the memory below
+	Pipes        PipeStats  `json:"pipes"`         // by state
+	EarlierLives uint64     `json:"earlier_lives"` // how many routers have resumed on this segment before
+	Ring         ring.Stats `json:"ring"`          // of the memory below
 }
 
 // PipeStats counts the pipes by how far they have come.
@@ -111,7 +111,7 @@ func (r *Router) Stats() Stats {
 		Broken: n.broken.Load(), Wakeups: c.wakeups.Load(), Queries: c.queries.Load(), Watched: c.watched.Load(),
 	}
 	err := n.withSegment(func() error {
-		s.Life = n.dir.Life()
+		s.EarlierLives = n.dir.Life()
 		s.Pipes = n.pipes.stats(n.dir)
 		var err error
 		s.Ring, err = n.ring.Stats()

@@ -179,7 +179,7 @@ func (s *Segment) checkRoster(r *report) error {
 		})
 	}
 	r.confirmed("consumer", func() string {
-		if st, err := s.Ring.Stats(); err == nil && st.Life == 0 && (st.PID != 0 || st.Head != 0 || st.Consumer.Records != 0) {
+		if st, err := s.Ring.Stats(); err == nil && st.Consumers == 0 && (st.PID != 0 || st.Head != 0 || st.Consumer.Records != 0) {
 			return fmt.Sprintf("no consumer was ever counted, and yet there are a process %d, head %d, %d records consumed", st.PID, st.Head, st.Consumer.Records)
 		}
 		return ""

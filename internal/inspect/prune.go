@@ -153,7 +153,7 @@ func (s *Segment) dead(o PruneOptions) (why string, err error) {
 	switch {
 	case st.PID != 0:
 		why += fmt.Sprintf("; its last consumer, process %d, is dead", st.PID)
-	case st.Life == 0:
+	case st.Consumers == 0:
 		why += "; it never had a consumer"
 	default:
 		why += "; its last consumer left in order"

@@ -61,7 +61,7 @@ func (s *Segment) Snapshot() (*Snapshot, error) {
 		Room: Room{Waiters: st.Waiters, Turn: st.Turn},
 		Consumer: Consumer{
 			Process:  process(st.PID, st.ConsumerStart, st.ConsumerPIDNamespace),
-			Sleeping: st.Sleeping, Life: st.Life,
+			Sleeping: st.Sleeping, Life: st.Consumers,
 			Records: st.Consumer.Records, Messages: st.Consumer.Messages, Bytes: st.Consumer.Bytes,
 			SkippedDead: st.Consumer.SkippedDead, SkippedAborted: st.Consumer.SkippedAborted,
 			Pads: st.Consumer.Pads, Sleeps: st.Consumer.Sleeps, Resyncs: st.Consumer.Resyncs,

@@ -32,7 +32,7 @@ var figures = []figure[stats]{
 	{"receiver_stalled", "Whether routing waits for a receiver whose queue is full.", prometheus.GaugeValue, func(s stats) float64 { return truth(s.StalledBy != nil) }},
 	{"broken", "Whether the segment is beyond repair; nothing is received any more then.", prometheus.GaugeValue, func(s stats) float64 { return truth(s.Broken) }},
 	{"watched_processes", "Worker processes whose death a pidfd will tell.", prometheus.GaugeValue, func(s stats) float64 { return float64(s.Watched) }},
-	{"earlier_lives", "Routers that have resumed on this segment before.", prometheus.GaugeValue, func(s stats) float64 { return float64(s.Life) }},
+	{"earlier_lives", "Routers that have resumed on this segment before.", prometheus.GaugeValue, func(s stats) float64 { return float64(s.EarlierLives) }},
 	{"ring_capacity_bytes", "Size of the ring.", prometheus.GaugeValue, func(s stats) float64 { return float64(s.Ring.Capacity) }},
 	{"ring_used_bytes", "Bytes of the ring that are claimed and not released.", prometheus.GaugeValue, func(s stats) float64 { return float64(s.Ring.Used) }},
 	{"ring_room_waiters", "Whether a sender waits for room.", prometheus.GaugeValue, func(s stats) float64 { return truth(s.Ring.Waiters) }},
