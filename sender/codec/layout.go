@@ -10,6 +10,16 @@ import (
 // ErrLayout is wrapped by Struct's errors: the type has no fixed layout.
 var ErrLayout = errors.New("codec: no fixed layout")
 
+// ErrPayload is returned for bytes that are no value of a fixed layout: too many of them, too few, or a bool of 2.
+var ErrPayload = errors.New("codec: not a value of the type")
+
+// payloadError is an ErrPayload that says why.
+type payloadError string
+
+func (e payloadError) Error() string { return string(e) }
+
+func (payloadError) Is(target error) bool { return target == ErrPayload }
+
 // Struct returns the Layout of T: a struct, an array, or a number, in which everything has a fixed size and
 // means the same in every process. Allowed are numbers of a stated size (int32, not int), bools, arrays, and
 // structs that have a field of type structs.HostLayout (usually the first: _ structs.HostLayout), also

@@ -135,8 +135,10 @@ func TestLayoutDecodeRefuses(t *testing.T) {
 	good := l.Bytes(&everything{})
 	for _, b := range [][]byte{nil, {}, good[1:], append(good[:len(good):len(good)], 0)} {
 		var v everything
-		require.ErrorContains(t, l.Decode(b, &v), "bytes, and a codec.everything has", "%d bytes", len(b))
-		_, err := l.View(b)
+		err := l.Decode(b, &v)
+		require.ErrorContains(t, err, "bytes, and a codec.everything has", "%d bytes", len(b))
+		require.ErrorIs(t, err, ErrPayload)
+		_, err = l.View(b)
 		require.Error(t, err)
 	}
 
@@ -163,6 +165,7 @@ func TestLayoutDecodeRefuses(t *testing.T) {
 			require.Equal(t, isBool[at] && x > 1, err != nil, "%d in byte %d: %v", x, at, err)
 			if err != nil {
 				require.ErrorContains(t, err, "where a bool is 0 or 1")
+				require.ErrorIs(t, err, ErrPayload)
 			}
 		}
 	}

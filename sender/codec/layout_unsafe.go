@@ -20,7 +20,7 @@ func (l *Layout[T]) Size(v *T) int { return l.size }
 // Append appends the memory of v. The error is always nil.
 func (l *Layout[T]) Append(b []byte, v *T) ([]byte, error) { return append(b, l.Bytes(v)...), nil }
 
-// Decode copies b to *v. The error says that b has another length than a T, or a byte that is no bool in the
+// Decode copies b to *v. The error is an ErrPayload: b has another length than a T, or a byte that is no bool in the
 // place of one.
 func (l *Layout[T]) Decode(b []byte, v *T) error {
 	if err := l.check(b); err != nil {
@@ -53,10 +53,10 @@ func (l *Layout[T]) View(b []byte) (*T, error) {
 
 func (l *Layout[T]) check(b []byte) error {
 	if len(b) != l.size {
-		return fmt.Errorf("codec: %d bytes, and a %T has %d", len(b), *new(T), l.size)
+		return payloadError(fmt.Sprintf("codec: %d bytes, and a %T has %d", len(b), *new(T), l.size))
 	}
 	if at := l.bools.wrong(b); at >= 0 {
-		return fmt.Errorf("codec: byte %d of a %T is %d, where a bool is 0 or 1", at, *new(T), b[at])
+		return payloadError(fmt.Sprintf("codec: byte %d of a %T is %d, where a bool is 0 or 1", at, *new(T), b[at]))
 	}
 	return nil
 }
