@@ -55,22 +55,15 @@ func (r *Ring) checkRecords(head, hint uint64) (end uint64, err error) {
 	for {
 		w := r.load(pos)
 		hintSeen = hintSeen || pos == hint
-		age := w.age(r.tag(pos))
-		if age < 0 {
+		if w.age(r.tag(pos)) < 0 {
 			break
 		}
-		g := w.granules()
-		switch {
-		case age > 0:
-			return pos, corrupt(pos, w, "newer lap ahead of head")
-		case !r.valid(pos, g):
-			return pos, corrupt(pos, w, "record does not fit its lap")
-		case w.is(free):
-			return pos, corrupt(pos, w, "record without a state")
-		case w.owner() == ownerNone && !w.is(skip):
-			return pos, corrupt(pos, w, "claim without an owner")
-		case int64(pos+g-head) > int64(r.size):
-			return pos, corrupt(pos, w, "record reaches into the lap behind head")
+		g, what := w.granules(), r.wrong(pos, w)
+		if what == "" && int64(pos+g-head) > int64(r.size) {
+			what = "record reaches into the lap behind head"
+		}
+		if what != "" {
+			return pos, corrupt(pos, w, what)
 		}
 		for i := uint64(1); i < g; i++ {
 			if in := r.load(pos + i); in.age(r.tag(pos+i)) >= 0 {

@@ -81,17 +81,11 @@ func (r *Ring) RecordAt(pos uint64) (rec Record, err error) {
 		if int64(pos-r.head.Load()) < 0 {
 			return ErrReleased
 		}
-		switch age := w.age(r.tag(pos)); {
-		case age < 0:
+		if w.age(r.tag(pos)) < 0 {
 			return ErrUnclaimed
-		case age > 0:
-			return corrupt(pos, w, "newer lap ahead of head")
-		case !r.valid(pos, w.granules()):
-			return corrupt(pos, w, "record does not fit its lap")
-		case w.is(free):
-			return corrupt(pos, w, "record without a state")
-		case w.owner() == ownerNone && !w.is(skip):
-			return corrupt(pos, w, "claim without an owner")
+		}
+		if what := r.wrong(pos, w); what != "" {
+			return corrupt(pos, w, what)
 		}
 		rec = Record{Position: pos, Word: uint64(w), State: RecordState(w.state()), Slot: w.owner(), Granules: w.granules(), Lap: pos >> r.lap}
 		if rec.Slot == ownerNone {

@@ -63,8 +63,9 @@ func (c *Consumer) poll(limit int, fn func(Frame) Action) (n int, err error) {
 			return n, nil // not claimed yet: empty
 		}
 		g := w.granules()
+		// What wrong says, in the order in which it is cheap.
 		if age > 0 || !c.valid(pos, g) || w.is(free) || w.owner() == ownerNone && !w.is(skip) {
-			return n, c.damage(pos, w)
+			return n, corrupt(pos, w, c.wrong(pos, w))
 		}
 		switch w.state() {
 		case commit:

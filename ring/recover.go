@@ -140,17 +140,20 @@ func (c *Consumer) tellStall(now int64) {
 	})
 }
 
-// damage names what is wrong with the word in front.
-func (c *Consumer) damage(pos uint64, w header) error {
+// wrong says what keeps w from being the start of a record at pos that is not
+// released; "" for nothing. A word of an older lap is no record's yet.
+func (v *view) wrong(pos uint64, w header) (what string) {
 	switch {
-	case w.age(c.tag(pos)) > 0:
-		return corrupt(pos, w, "newer lap in front of the consumer")
+	case w.age(v.tag(pos)) > 0:
+		return "newer lap ahead of head"
+	case !v.valid(pos, w.granules()):
+		return "record does not fit its lap"
 	case w.is(free):
-		return corrupt(pos, w, "record without a state")
+		return "record without a state"
 	case w.owner() == ownerNone && !w.is(skip):
-		return corrupt(pos, w, "claim without an owner")
+		return "claim without an owner"
 	}
-	return corrupt(pos, w, "record does not fit its lap")
+	return ""
 }
 
 // Resync goes on behind damage that Poll or Wait reported: to the next word
@@ -214,7 +217,7 @@ func (c *Consumer) movedHead() (h uint64, moved bool) {
 
 func (v *view) nextRecord(pos uint64) uint64 {
 	for p := pos + 1; p-pos <= v.size; p++ {
-		if w := v.load(p); w.age(v.tag(p)) == 0 && !w.is(free) && v.valid(p, w.granules()) {
+		if w := v.load(p); w.age(v.tag(p)) == 0 && v.wrong(p, w) == "" {
 			return p
 		}
 	}
