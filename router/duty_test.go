@@ -192,7 +192,10 @@ func TestLentBehindTheLastLook(t *testing.T) {
 	var s *sender.Sender
 	var armed, met atomic.Bool
 	testHookRouted = func() {
-		if m := r.cur.Load().mon; armed.Load() && m.duty.at.Load() == dutyMonitors && armed.Swap(false) {
+		if !armed.Load() {
+			return // r may not be there yet
+		}
+		if m := r.cur.Load().mon; m.duty.at.Load() == dutyMonitors && armed.Swap(false) {
 			for i := 2; i < 2+handOvers; i++ { // a batch each
 				send(t, s, i, i+1)
 				eventually(t, "it is put", func() bool { return r.Stats().Queued == int64(i-1) })
