@@ -45,7 +45,9 @@ func TestRosterFull(t *testing.T) {
 			assert.Equal(t, os.Getpid(), info.PID)
 			start, err := shm.ProcessStart(os.Getpid())
 			require.NoError(t, err)
-			assert.Equal(t, start, info.Start)
+			if os.Getenv("SHMROUTER_EMULATED") == "" { // qemu-user tells each thread its own start
+				assert.Equal(t, start, info.Start)
+			}
 			assert.Equal(t, shm.PIDNamespace(), info.PIDNamespace)
 			assert.InDelta(t, shm.Now(), info.Joined, 60e9)
 			assert.Zero(t, info.Records)
