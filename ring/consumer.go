@@ -24,15 +24,15 @@ type Frame struct {
 // but for the methods that say otherwise.
 type Consumer struct {
 	view
-	choices
 	ring  *Ring
 	locks *shm.Locks
 
 	pos      atomic.Uint64 // next record; stored by the consumer only
 	inner    uint64        // granules of it that were delivered already (batches)
 	released uint64        // head as last stored by Poll
-	polled   atomic.Uint64 // pos as of the end of the last Poll: what Release may take
-	freed    atomic.Uint64 // head as last stored by Release
+	choices
+	polled atomic.Uint64 // pos as of the end of the last Poll: what Release may take
+	freed  atomic.Uint64 // head as last stored by Release
 
 	admission admission // see admission.go
 
