@@ -4,8 +4,6 @@ import (
 	"errors"
 	"math"
 	"time"
-
-	"github.com/shmrouter/shmrouter/shm"
 )
 
 // What tests outside the package plant in a segment, or read from it.
@@ -197,19 +195,49 @@ func SetYieldEvery(d time.Duration) (restore func()) {
 // WatchFor is how long a Wait would watch now, in nanoseconds.
 func (c *Consumer) WatchFor() int64 { return c.watchUntil(1) - 1 }
 
-// GatherFor is how long a Wait would let messages gather now.
-func (c *Consumer) GatherFor() int64 { at := shm.Now(); return c.gather(at) - at }
+// Guesses reports whether the next send guesses the word that it replaces.
+func (p *Producer) Guesses() bool { return p.alike > 0 }
+
+// Gathers reports whether the next look is put off, to let messages gather.
+func (c *Consumer) Gathers() bool { return c.gathering.due }
+
+// StaysAway reports whether it is so for a moment.
+func (c *Consumer) StaysAway() bool { return c.gathering.finds >= awayFinds }
+
+// LetGather puts the next look off.
+func (c *Consumer) LetGather() { c.gathering.due = true }
+
+// Gathering is how a consumer decides to let messages gather, apart from the ring and the clock.
+type Gathering struct {
+	gathering
+	Now, Pauses int64
+	Messages    uint64
+}
+
+// Reach plays a Poll of n messages that comes to the frontier, and the pause before the next one.
+func (g *Gathering) Reach(n uint64) (pause bool) {
+	g.Messages += n
+	g.reached(n, g.Messages, func() int64 { return g.Now })
+	if pause = g.due; pause {
+		g.due, g.began, g.before = false, g.Now, g.Messages
+		g.Pauses++
+		g.Now += gatherTime
+	}
+	return pause
+}
+
+const GatherTime = time.Duration(gatherTime)
 
 // Watched plays a Wait that a message ended after a time of watching, and its Poll.
 func (c *Consumer) Watched(took time.Duration) {
-	c.gather(0)
+	c.rested()
 	c.watched(true, int64(took))
 	c.counts.messages++
 }
 
 // Rested plays a Wait that slept, and a Poll of n messages.
 func (c *Consumer) Rested(n uint64) {
-	c.gather(0)
+	c.rested()
 	c.rests()
 	c.counts.messages += n
 }

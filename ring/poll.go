@@ -2,6 +2,8 @@ package ring
 
 import (
 	"os"
+
+	"github.com/shmrouter/shmrouter/shm"
 )
 
 // publishEvery is the number of polls after which a consumer that never waits
@@ -49,6 +51,7 @@ func (c *Consumer) Poll(limit int, fn func(Frame) Action) (n int, err error) {
 
 func (c *Consumer) poll(limit int, fn func(Frame) Action) (n int, err error) {
 	defer c.settle()
+	c.gather()
 	c.polls++
 	if c.polls%publishEvery == 0 {
 		c.counts.publish(c.seg)
@@ -60,6 +63,7 @@ func (c *Consumer) poll(limit int, fn func(Frame) Action) (n int, err error) {
 		w := c.load(pos) // the only load of it: all that follows uses the copy
 		age := w.age(c.tag(pos))
 		if age < 0 {
+			c.frontier(n)
 			return n, nil // not claimed yet: empty
 		}
 		g := w.granules()
@@ -80,13 +84,35 @@ func (c *Consumer) poll(limit int, fn func(Frame) Action) (n int, err error) {
 			c.counts.skipped(w, c.front.taken && c.front.pos == pos)
 			c.pass(pos, g)
 		case busy:
+			if n == 0 && c.ends(pos, w) {
+				continue
+			}
 			if gone, err := c.examine(pos, w); err != nil || !gone {
+				c.frontier(n)
 				return n, err
 			}
 		}
 	}
 	return n, nil
 }
+
+// ends watches a claim that was not in front before, for less than a
+// microsecond, and reports whether it has ended: it mostly does so at once, and
+// who asks what it is reads the clock first.
+func (c *Consumer) ends(pos uint64, w header) bool {
+	if c.front.word == w && c.front.pos == pos || !shm.CanSpin() {
+		return false
+	}
+	for range claimLooks {
+		if c.load(pos) != w {
+			return true
+		}
+		shm.Pause(1)
+	}
+	return false
+}
+
+const claimLooks = 16
 
 // deliver hands out the messages of the committed record at pos, from inner
 // on. more is false when the handler has ended the Poll.

@@ -26,6 +26,9 @@ type Producer struct {
 
 	unfenced uint64 // the fence word with which a send may commit at once
 
+	replaced header // the word, older than its lap's tag, that a send's claim last found
+	alike    int    // how often it was the same, from the last wrong guess on
+
 	woken       bool   // out of the last sleep for room, before its time
 	behindTurn  bool   // another had the turn when room was last looked for
 	announced   bool   // it has waited for room before,
@@ -128,10 +131,28 @@ func (p *Producer) send(b []byte, meta uint64) error {
 	g := granulesFor(len(b))
 	pos := max(p.hint.Load(), p.pos, p.seen)
 	e, tag := p.entry(pos), p.tag(pos)
-	was, w := header(e.word.Load()), p.blank.sized(tag, g)
-	if was.age(tag) >= 0 || g > p.rest(pos) || pos-p.seen > p.size-g || p.turn.Load() != 0 ||
-		!e.word.CompareAndSwap(uint64(was), uint64(w)) {
+	w := p.blank.sized(tag, g)
+	if g > p.rest(pos) || pos-p.seen > p.size-g || p.turn.Load() != 0 {
 		return p.sendElse(b, meta)
+	}
+	// The words that a stream replaces are alike. To guess what is there saves
+	// the load before the CAS, and with it a journey of the line, which the
+	// consumer may be watching: the load would fetch it to be read, the CAS again
+	// to be written. What was older once is older still.
+	for was, guess := p.replaced, p.alike > 0; ; guess = false {
+		if !guess {
+			if was = header(e.word.Load()); was.age(tag) >= 0 {
+				return p.sendElse(b, meta)
+			}
+			p.know(was)
+		}
+		if e.word.CompareAndSwap(uint64(was), uint64(w)) {
+			break
+		}
+		if !guess {
+			return p.sendElse(b, meta)
+		}
+		p.alike = -guessPause
 	}
 	p.pos = pos + g
 	p.moveHint(p.pos)
@@ -149,6 +170,17 @@ func (p *Producer) send(b []byte, meta uint64) error {
 	p.count(1, uint64(len(b)))
 	return nil
 }
+
+// know counts how often the word found was the one found before.
+func (p *Producer) know(was header) {
+	if p.alike++; was != p.replaced {
+		p.alike, p.replaced = min(p.alike-1, 0), was
+	}
+}
+
+// guessPause is how many sends behind a wrong guess do without: where senders
+// compete, most guesses would be wrong.
+const guessPause = 16
 
 // sendElse is every other way of a message.
 func (p *Producer) sendElse(b []byte, meta uint64) error {
@@ -182,124 +214,6 @@ func (p *Producer) write(b []byte, meta uint64) error {
 	p.count(1, uint64(len(b)))
 	return nil
 }
-
-// claim takes g granules and returns their position, and the word that claims
-// them. It starts at the largest of the hint, its own last position and head:
-// each is the start of a record or the first free granule, and each may lag.
-func (p *Producer) claim(g uint64) (uint64, header, error) {
-	if p.filling != 0 {
-		p.giveBack()
-	}
-	pos := max(p.hint.Load(), p.pos, p.seen)
-	if pos-p.seen > p.size {
-		pos = p.startNear(pos)
-	}
-	for range p.patience() {
-		w, tag := p.load(pos), p.tag(pos)
-		if age := w.age(tag); age >= 0 {
-			next, err := p.stepOver(pos, w, age)
-			if err != nil {
-				return 0, 0, err
-			}
-			pos = next
-			continue
-		}
-		need := min(g, p.rest(pos))
-		if !p.fits(pos, need) {
-			if p.seen = p.head.Load(); int64(p.seen-pos) > 0 {
-				pos = p.seen
-				continue
-			}
-			if !p.fits(pos, need) {
-				break
-			}
-		}
-		if need < g {
-			// Whether this CAS wins or loses, a record is there now. A pad
-			// is complete at once: it has no owner that could die with it.
-			p.cas(pos, w, makeHeader(skip, tag, ownerNone, need))
-			continue
-		}
-		if mine := makeHeader(busy, tag, p.slot, g); p.cas(pos, w, mine) {
-			p.pos = pos + g
-			p.moveHint(p.pos)
-			return pos, mine, nil
-		}
-	}
-	p.ring()
-	return 0, 0, ErrFull
-}
-
-// stepOver goes on from a word that is not free for this lap, to where the search
-// continues.
-func (p *Producer) stepOver(pos uint64, w header, age int64) (uint64, error) {
-	why := "newer lap ahead of head"
-	if age == 0 {
-		// A record of this lap is stepped over.
-		if p.valid(pos, w.granules()) {
-			pos += w.granules()
-			p.moveHint(pos)
-			return pos, nil
-		}
-		// Behind head such words are scrubbed ones, or damage that the
-		// consumer has left behind.
-		why = "record does not fit its lap"
-	}
-	// The ring has gone past: start again at head.
-	if p.seen = p.head.Load(); int64(p.seen-pos) <= 0 {
-		return 0, p.barred(pos, w, why)
-	}
-	return p.seen, nil
-}
-
-// startNear is for a start that looks further ahead of head than the ring is
-// long: the head seen last is old, or somebody has scribbled on the hint or on
-// head. What is wrong is left aside, so that the producer recovers when the
-// segment does.
-func (p *Producer) startNear(pos uint64) uint64 {
-	p.seen = p.head.Load()
-	if pos-p.seen > p.size {
-		pos = p.seen
-		p.pos, p.hinted = pos, pos
-	}
-	return pos
-}
-
-// barred is the end of a claim that damage at pos, ahead of head, is in the way
-// of. The hint tells the consumer, which need not come to see it: the word in
-// front of that may have become that of a free granule.
-func (p *Producer) barred(pos uint64, w header, what string) error {
-	p.hinted = pos
-	storeRelaxed(p.hint, pos)
-	return corrupt(pos, w, what)
-}
-
-// fits reports whether a claim up to pos+g leaves head's granules alone, and,
-// while another claimant has the turn, a quarter of the ring besides. The
-// difference is signed: seen may lag behind pos by any amount, and never by
-// less than the truth.
-func (p *Producer) fits(pos, g uint64) bool {
-	limit := p.size
-	t := p.turn.Load()
-	if p.behindTurn = t != 0 && t != p.id; p.behindTurn {
-		limit -= p.size / 4
-	}
-	return int64(pos+g-p.seen) <= int64(limit)
-}
-
-// moveHint lets others start further on, every hintStride granules. The store
-// is plain: it may arrive late and put back an older record start, which
-// costs the others a walk, and nothing else.
-func (p *Producer) moveHint(pos uint64) {
-	if int64(pos-p.hinted) >= hintStride {
-		p.hinted = pos
-		storeRelaxed(p.hint, pos)
-	}
-}
-
-// patience bounds the steps of a claim: two rounds of the table, and as many
-// lost races. Who loses that many in a row is told that the ring is full.
-func (v *view) patience() uint64 { return 2*v.size + 1<<16 }
 
 // commit makes the record at pos visible, and wakes the consumer if it sleeps.
 func (p *Producer) commit(pos uint64, w header) error {

@@ -34,6 +34,7 @@ func (c *Consumer) WaitUntil(ctx context.Context, deadline int64) error {
 }
 
 func (c *Consumer) wait(ctx context.Context, deadline int64) error {
+	c.gather()
 	if ready, err := c.look(); ready || err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func (c *Consumer) wait(ctx context.Context, deadline int64) error {
 		now, first := shm.Now(), began == 0
 		if first {
 			began = now
-			now = c.gather(began)
+			c.rested()
 			end = c.watchUntil(now)
 			if deadline != 0 {
 				end = min(end, deadline)

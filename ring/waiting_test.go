@@ -40,19 +40,6 @@ func TestModesWatch(t *testing.T) {
 	}
 }
 
-// Only an adaptive consumer lets messages gather, when there are signs of a stream.
-func TestModesGather(t *testing.T) {
-	for name, how := range modes {
-		r := ringtest.New(t, shm.Heap, ringtest.Tiny)
-		p, c := ringtest.Producer(t, r), ringtest.Consume(t, r, ring.WithWaiting(how))
-		for range 9 {
-			require.NoError(t, p.TrySend(nil, 0))
-		}
-		require.Len(t, ringtest.Poll(t, c, 9), 9)
-		assert.Equal(t, how == ring.Adaptive && shm.CanSpin(), c.GatherFor() > 0, name)
-	}
-}
-
 // Thrift sleeps once for each message that comes to an empty ring, also if the
 // next one comes as soon as it can.
 func TestThriftSleepsAtOnce(t *testing.T) {
@@ -65,7 +52,7 @@ func TestThriftSleepsAtOnce(t *testing.T) {
 		require.NoError(t, <-done)
 		require.Len(t, ringtest.Poll(t, c, 9), 1)
 		assert.Zero(t, c.WatchFor())
-		assert.Zero(t, c.GatherFor())
+		assert.False(t, c.Gathers())
 	}
 	assert.EqualValues(t, 1000, c.Stats().Sleeps)
 }

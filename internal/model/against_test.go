@@ -210,6 +210,15 @@ func (p *play) follow(who *player, what string) {
 				p.m.stepClaimant(&n, who.id)
 				add(pc, n, 1)
 			}
+			if what == "cas word" && pc == pcLook && p.m.usual(&s, who.id) { // without a look
+				n := s
+				p.m.stepClaimant(&n, who.id)
+				if n.claimants[who.id].pc == pcClaim {
+					p.m.stepClaimant(&n, who.id)
+					add(pc, n, 1)
+				}
+				add(pc, s, 0)
+			}
 			// A send compares its claim only after somebody has taken one. The wait for room ends by giving the turn back, also where it was not taken.
 			if !modelled(what) || what == "load waiters" || what == "load word" && pc == pcStore || what == "ask lock" && pc != pcAskLock || what == "cas turn" && pc != pcTake && pc != pcGiveTurn && pc != pcDropTurn {
 				add(pc, s, 0)

@@ -4,8 +4,11 @@ package model
 //
 // A send tries the usual claim first: nothing to step over, room as far as it knows, no pad, nobody has the turn.
 //
-//	pcHint -> pcLook -> [pcTurn] -> pcClaim -+-> [pcHelpOwn] -> pcFill
+//	pcHint -> [pcTurn] -> pcLook -> pcClaim -+-> [pcHelpOwn] -> pcFill
 //	                                         +-> (any of these is not so) pcHint
+//
+// Where the last words that it replaced were alike it makes the CAS without the look, with that word. If the word is
+// that, it is a look and a claim between which nobody has come; if it is not, nothing has been done.
 //
 // What then begins anew, and a claim that is handed out, is the search:
 //
@@ -45,7 +48,7 @@ func (m *model) stepClaim(s *state, i int) {
 		m.loadTurn(s, i)
 		if !m.usual(s, i) {
 			m.judgeRoom(s, i)
-		} else if c.pc = pcClaim; s.turn != 0 {
+		} else if c.pc = pcLook; s.turn != 0 {
 			m.search(c)
 		}
 	case pcRoom:
@@ -98,6 +101,13 @@ func (m *model) begins(s *state, i int) {
 		m.judgeRoom(s, i)
 	case c.t-c.head > H && m.Mutant != NoLapTag && !m.usual(s, i):
 		c.pc = pcNear
+	case m.usual(s, i):
+		n := m.message(s, i).Granules
+		if pad, _ := padOf(c.t, n); pad || c.t-c.head > H-n { // unsigned
+			m.search(c)
+		} else if m.Room {
+			c.pc = pcTurn
+		}
 	}
 }
 
@@ -122,15 +132,11 @@ func (m *model) look(s *state, i int) {
 	w := m.wordOf(s, i, index(c.t))
 	switch a := m.age(w, c.t); {
 	case m.usual(s, i):
-		n := m.message(s, i).Granules
-		if pad, _ := padOf(c.t, n); a != older || pad || c.t-c.head > H-n { // unsigned
+		if a != older {
 			m.search(c)
 			return
 		}
 		c.w, c.pc = w, pcClaim
-		if m.Room {
-			c.pc = pcTurn
-		}
 	case a == older:
 		c.w = w
 		if m.Room {

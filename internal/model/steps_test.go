@@ -24,7 +24,7 @@ var scaled = map[string][][2]string{
 	"layout.go":      {{"MinCapacity = 64 << 10", "MinCapacity = 256"}, {"hintStride = 16", "hintStride = 2"}},
 	"view_unsafe.go": {{"min(h/8, maxGranules)", "min(h, maxGranules)"}, {"v.entry(pos).word.Load()", `at("load word", &v.entry(pos).word).Load()`}, {"v.entry(pos).word.CompareAndSwap(", `at("cas word", &v.entry(pos).word).CompareAndSwap(`}},
 	"format.go":      {{"g.userOff = g.dataOff + g.capacity", "g.userOff = (g.dataOff + g.capacity + pageSize - 1) &^ (pageSize - 1)"}},
-	"producer.go":    {{"limit -= p.size / 4", "limit -= p.size / 2"}},
+	"search.go":      {{"limit -= p.size / 4", "limit -= p.size / 2"}},
 	"fence.go":       {{"!shm.BarriersJoined()", "!Hooks.Joined"}, {"import \"github.com/shmrouter/shmrouter/shm\"", ""}},
 	"room.go":        {{"largeFraction = 16", "largeFraction = 2"}, {"patientTries  = 3", "patientTries = 1 << 30"}, {"shm.CanSpin()", "false"}},
 	"admission.go":   {{"c.size-c.size/4", "c.size-c.size/2"}},

@@ -45,8 +45,9 @@ func (a *actor) sendMany() error {
 	return nil
 }
 
-// One locked instruction in a send, the claim's; where there are no barriers two. Each is counted as
-// it is executed, by single steps through the code as compiled.
+// One locked instruction in a send, the claim's; where there are no barriers two. A claim that guessed
+// wrong which word it replaces takes another: once here, where the words of an earlier lap end. Each is
+// counted as it is executed, by single steps through the code as compiled.
 func TestCostOfASend(t *testing.T) {
 	for _, test := range []struct {
 		operation string
@@ -82,7 +83,7 @@ func TestCostOfASend(t *testing.T) {
 			}
 			each := map[string]int{}
 			for function, n := range locked {
-				require.Zero(t, n%costSends, function)
+				require.LessOrEqual(t, n%costSends, 1, function)
 				each[function] = n / costSends
 			}
 			require.Equal(t, test.locked, each)
