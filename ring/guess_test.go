@@ -64,3 +64,19 @@ func TestSendGuesses(t *testing.T) {
 	assert.Greater(t, right, 1000)
 	assert.Greater(t, wrong, 100)
 }
+
+// Somebody has scribbled on the hint, and positions go back: what a send knows of the words there is no
+// guess any more.
+func TestNoGuessBehindDamage(t *testing.T) {
+	r := ringtest.New(t, shm.Memfd, ringtest.Tiny)
+	p := ringtest.Producer(t, r)
+	for range 3 {
+		require.NoError(t, p.TrySend(nil, 0))
+	}
+	require.True(t, p.Guesses())
+	r.SetHint(1 << 40)
+	require.NoError(t, p.TrySend(nil, 0))
+	require.False(t, p.Guesses())
+	require.EqualValues(t, 4, p.Position())
+	r.SetHint(0)
+}

@@ -76,8 +76,9 @@ func (p *Producer) stepOver(pos uint64, w header, age int64) (uint64, error) {
 // startNear is for a start that looks further ahead of head than the ring is
 // long: the head seen last is old, or somebody has scribbled on the hint or on
 // head. What is wrong is left aside, so that the producer recovers when the
-// segment does.
+// segment does; a word that was older further on need not be here.
 func (p *Producer) startNear(pos uint64) uint64 {
+	p.alike = 0
 	p.seen = p.head.Load()
 	if pos-p.seen > p.size {
 		pos = p.seen
