@@ -226,6 +226,13 @@ func (g *Gathering) Reach(n uint64) (pause bool) {
 	return pause
 }
 
+// SetGatherPace changes what a message of a row may take; the result restores it.
+func SetGatherPace(d time.Duration) (restore func()) {
+	before := gatherPace
+	gatherPace = int64(d)
+	return func() { gatherPace = before }
+}
+
 const GatherTime = time.Duration(gatherTime)
 
 // Watched plays a Wait that a message ended after a time of watching, and its Poll.
